@@ -1,0 +1,48 @@
+"Write README.md from nbs/index.ipynb: hidden cells dropped, directives removed, links relative to the root."
+import os
+import re
+from pathlib import Path
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parents[1]
+DIRECTIVE = re.compile(r"^#\s*\|.*\n?", re.M)
+HIDDEN = re.compile(r"^#\s*\|\s*(hide|default_exp|export|exporti)\b", re.M)
+SILENT = re.compile(r"^#\s*\|\s*echo:\s*false", re.M)
+LINK = re.compile(r"""(\]\(|\bsrc=["']|\bhref=["'])(?![a-z]+:|[#/])""")
+NOTE = "<!-- made from nbs/index.ipynb by `make prepare`: edit the notebook, not this file -->\n\n"
+
+
+def to_root(match): return f"{match[1]}nbs/"
+
+
+def readme(root: Path = ROOT) -> dict[str, bytes]:
+    "The README and its pictures: path relative to the root -> content."
+    nb = nbformat.read(root / "nbs" / "index.ipynb", 4)
+    nb.metadata.language_info = {"name": "python"}
+    nb.cells = [c for c in nb.cells if c.cell_type != "raw" and not (c.cell_type == "code" and HIDDEN.search(c.source))]
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            cell.source = LINK.sub(to_root, cell.source).replace("](nbs/../", "](").replace('"nbs/../', '"')
+            continue
+        if SILENT.search(cell.source): cell.metadata["transient"] = {"remove_source": True}
+        cell.source = DIRECTIVE.sub("", cell.source)
+        for html in (o.data for o in cell.outputs if "text/html" in o.get("data", {})):
+            html["text/html"] = re.sub(r"<style.*?</style>\s*", "", html["text/html"], flags=re.S)
+    text, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": "index_files"})
+    files = {name.replace(os.sep, "/"): content for name, content in resources["outputs"].items()}
+    return {"README.md": (NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n").encode()} | files
+
+
+def write(root: Path = ROOT):
+    "Write the files and remove pictures that are no longer used."
+    files = readme(root)
+    for old in (root / "index_files").glob("*"):
+        if old.relative_to(root).as_posix() not in files: old.unlink()
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+if __name__ == "__main__": write()

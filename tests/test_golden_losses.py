@@ -1,0 +1,63 @@
+"All loss terms and their gradients against the authors' implementation, from raw predictions to the total."
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from corrmatch.losses import OHEM, Predictions, Pseudo, corrmatch_loss
+from corrmatch.propagation import propagate_regions
+from corrmatch.threshold import DynamicThreshold
+
+FULL = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "losses.safetensors"
+pytestmark = pytest.mark.skipif(not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)")
+NAMES = {"loss_x": "hard_x", "loss_x_corr": "corr_x", "loss_u_s1": "hard_u", "loss_u_corr_s1": "corr_s", "loss_u_corr_w": "corr_w",
+         "loss_u_corr": "corr_u", "loss_u_kl": "soft_u", "loss_u_w_fp": "fp_u", "loss": "total"}  # recorded name -> ours
+PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-12)}
+CASES = ("main", "ohem", "one_ignored")
+
+
+def replay(d, case, dtype):
+    "CutMix, threshold, regions and losses of one case."
+    of = lambda name: d.get(f"{case}.{name}", d.get(name))
+    pred = {k: v.detach().to(dtype, copy=True).requires_grad_() for k, v in d.items() if k.startswith("pred_")}
+    box, valid_w = d["box"] == 1, of("ignore") != 255
+    mix = lambda own, partner: torch.where(box, partner, own)
+    valid = mix(valid_w, of("ignore_mix") != 255)
+    tau = DynamicThreshold(d["threshold_init"].item(), d["threshold_momentum"].item())
+    tau.update(pred["pred_u_w"], valid)
+    confidence_w, labels_w = pred["pred_u_w"].detach().softmax(1).max(1)
+    confidence_m, labels_m = pred["pred_u_w_mix"].detach().softmax(1).max(1)
+    confident = (mix(confidence_w, confidence_m) >= tau.value) & valid
+    shapes = (d["shapes"] == 1) & (valid & ~box)[:, None]
+    labels, mask = propagate_regions(shapes, mix(labels_w, labels_m), confident, tau.value)
+    pseudo = Pseudo(labels_w, (confidence_w >= tau.value) & valid_w, valid_w, labels, mask, confident, valid)
+    ohem = OHEM(0.7, d["ohem_min_kept"].item()) if case == "ohem" else None
+    terms = corrmatch_loss(Predictions(pred["pred_x"], pred["pred_x_corr"]), d["mask_x"].long(),
+                           Predictions(pred["pred_u_w"], pred["pred_u_w_corr"], pred["pred_u_w_fp"]),
+                           Predictions(pred["pred_u_s1"], pred["pred_u_s1_corr"]), pseudo, ohem=ohem)
+    return tau.value, pseudo, terms, pred, of
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_terms_threshold_and_masks(case, precision):
+    dtype, tol = PRECISIONS[precision]
+    tau, pseudo, terms, _, of = replay(load_file(FULL), case, dtype)
+    assert abs(tau - of(f"threshold_{precision}").item()) <= tol
+    for recorded, name in NAMES.items():
+        assert abs(terms[name].item() - of(f"{recorded}_{precision}").item()) <= tol, name
+    for recorded, ours in (("labels_out", pseudo.labels), ("mask_out", pseudo.mask), ("mask_confident", pseudo.confident)):
+        if of(recorded) is not None: assert torch.equal(of(recorded).long(), ours.long()), recorded
+
+
+@pytest.mark.parametrize("case", ("main", "ohem"))
+def test_gradients(case):
+    d = load_file(FULL)
+    _, _, terms, pred, _ = replay(d, case, torch.float64)
+    terms["total"].backward()
+    recorded = [k for k in d if k.startswith(f"{case}.grad.")]
+    assert recorded
+    for key in recorded: assert (pred[key.split(".grad.")[1]].grad - d[key]).abs().max() < 1e-9, key
+    assert pred["pred_u_w"].grad is None and pred["pred_u_w_mix"].grad is None

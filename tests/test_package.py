@@ -1,0 +1,58 @@
+"What is installed is whole: the wheel holds every module and asset, and asks for what it imports."
+import re
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+import pytest
+from frame import PACKAGE, ROOT, copy_tree, imported
+
+DISTRIBUTION = {"PIL": "pillow"}  # import name -> name of the package, where they differ
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    tree, out = copy_tree(tmp_path_factory.mktemp("tree")), tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(out), str(tree)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert not result.returncode, result.stdout + result.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_every_module_and_asset(wheel):
+    here = {p.relative_to(ROOT).as_posix() for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    with zipfile.ZipFile(wheel) as z: packed = set(z.namelist())
+    assert here <= packed, f"not in the wheel: {sorted(here - packed)}"
+    assert not {n for n in packed if n.startswith(("nbs/", "tests/", "docs/"))}
+
+
+def test_the_installed_wheel_finds_its_assets(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as z: z.extractall(tmp_path)
+    code = ("import corrmatch, corrmatch.splits as s; from importlib.resources import files; "
+            "assert len(s.protocol('voc_classic_92').labelled) == 92; print(files('corrmatch'))")
+    result = subprocess.run([sys.executable, "-P" if sys.version_info >= (3, 11) else "-B", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
+                            cwd=tmp_path, capture_output=True, text=True)
+    assert not result.returncode, result.stderr
+    assert str(tmp_path) in result.stdout
+
+
+def test_every_import_is_a_requirement():
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    asked = {re.split(r"[<>=!~;\[]", r)[0].lower() for r in config["DEFAULT"]["requirements"].split()}
+    needed = set().union(*(imported(p) for p in PACKAGE.glob("[a-z]*.py"))) - set(sys.stdlib_module_names) - {"corrmatch"}
+    optional = {"tensorboard", "timm"}
+    assert {DISTRIBUTION.get(n, n).lower() for n in needed} - optional <= asked, f"imported {sorted(needed)}, required {sorted(asked)}"
+    assert not asked - {DISTRIBUTION.get(n, n).lower() for n in needed}, "a requirement that nothing imports"
+
+
+def test_the_tested_versions_meet_the_requirements():
+    from packaging.requirements import Requirement
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    tested = {(r := Requirement(line)).name.lower().replace("_", "-"): next(iter(r.specifier)).version for line in lines}
+    config = ConfigParser(delimiters=["="])
+    config.read(ROOT / "settings.ini", encoding="utf-8")
+    for text in (config["DEFAULT"]["requirements"] + " " + config["DEFAULT"]["dev_requirements"]).split():
+        requirement = Requirement(text)
+        assert requirement.name in tested, f"{requirement.name} has no line in constraints.txt"
+        assert requirement.specifier.contains(tested[requirement.name]), f"{text} against {tested[requirement.name]} in constraints.txt"
