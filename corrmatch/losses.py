@@ -27,35 +27,39 @@ def pixel_cross_entropy(
         raise ValueError(f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; labels need (images, height, width)")
     return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
 
-# %% ../nbs/06_losses.ipynb #9e2c121e
+# %% ../nbs/06_losses.ipynb #37577746
 def mean_over(
     values: Tensor,  # (B,H,W)
     mask: Tensor,    # (B,H,W) bool: pixels that are summed
     valid: Tensor,   # (B,H,W) bool: pixels that are counted
+    count=None,      # turns the number of valid pixels into what to divide by; None: the number itself
 ) -> Tensor:         # scalar; 0 when nothing is counted
     "Sum over `mask`, divided by the number of `valid` pixels."
     for name, m in (("mask", mask), ("valid", valid)):
         if m.dtype != torch.bool or m.shape != values.shape:
             raise ValueError(f"{name} is {m.dtype} of shape {tuple(m.shape)}; it has to be torch.bool of shape {tuple(values.shape)}")
-    return values.masked_fill(~mask, 0).sum() / valid.sum().clamp(min=1)
+    n = valid.sum() if count is None else count(valid.sum())
+    return values.masked_fill(~mask, 0).sum() / n.where(n > 0, 1)
 
-# %% ../nbs/06_losses.ipynb #9a43f60b
+# %% ../nbs/06_losses.ipynb #adc2adfa
 def masked_cross_entropy(
     logits: Tensor,  # (B,K,H,W) of the student
     labels: Tensor,  # (B,H,W) int64 pseudo labels
     mask: Tensor,    # (B,H,W) bool: confident pixels
     valid: Tensor,   # (B,H,W) bool: pixels that exist
+    count=None,      # as in `mean_over`
 ) -> Tensor:
     "Cross-entropy against pseudo labels: summed over the mask, divided by the valid pixels (Eq. 1)."
-    return mean_over(pixel_cross_entropy(logits, labels), mask, valid)
+    return mean_over(pixel_cross_entropy(logits, labels), mask, valid, count)
 
-# %% ../nbs/06_losses.ipynb #f9aef2a8
+# %% ../nbs/06_losses.ipynb #e984f322
 def soft_loss(
     student_logits: Tensor,  # (B,K,H,W) strong view
     teacher_logits: Tensor,  # (B,K,H,W) weak view; gets no gradient
     mask: Tensor,            # (B,H,W) bool
     valid: Tensor,           # (B,H,W) bool
     kind: str = "kl",        # "kl", "cross_entropy" or "cosine" (Table 10)
+    count=None,              # as in `mean_over`
 ) -> Tensor:
     "Distance from the weak view's probabilities: summed over the mask, divided by the valid pixels (Eq. 3)."
     if kind not in ("kl", "cross_entropy", "cosine"): raise ValueError(f"soft loss {kind!r}; there are kl, cross_entropy and cosine")
@@ -64,7 +68,7 @@ def soft_loss(
     else:
         log_student = student_logits.log_softmax(1)
         distance = F.kl_div(log_student, teacher, reduction="none").sum(1) if kind == "kl" else -(teacher * log_student).sum(1)
-    return mean_over(distance, mask, valid)
+    return mean_over(distance, mask, valid, count)
 
 # %% ../nbs/06_losses.ipynb #85c1cd6b
 @dataclass
@@ -83,16 +87,17 @@ class OHEM:
         kth = p.flatten().sort().values[min(self.min_kept, p.numel()) - 1]
         return valid & (p <= kth.clamp(min=self.threshold))
 
-# %% ../nbs/06_losses.ipynb #75c9ed86
+# %% ../nbs/06_losses.ipynb #8fb37d3e
 def supervised_loss(
     logits: Tensor,             # (B,K,H,W)
     labels: Tensor,             # (B,H,W) int64, 255 = ignored
     ohem: OHEM | None = None,   # None: every labelled pixel counts
+    count=None,                 # as in `mean_over`
 ) -> Tensor:
     "Mean cross-entropy over the labelled pixels, or over the hard ones among them."
     losses, valid = pixel_cross_entropy(logits, labels), labels != IGNORE
     keep = valid if ohem is None else ohem.keep(losses, valid)
-    return mean_over(losses, keep, keep)
+    return mean_over(losses, keep, keep, count)
 
 # %% ../nbs/06_losses.ipynb #6e9c7d34
 @dataclass
@@ -129,7 +134,7 @@ class Pseudo(NamedTuple):
     confident: Tensor    # bool: CutMixed, before propagation
     valid: Tensor        # bool: CutMixed
 
-# %% ../nbs/06_losses.ipynb #9be5e299
+# %% ../nbs/06_losses.ipynb #32df7e49
 def corrmatch_loss(
     x: Predictions,             # labelled images
     labels_x: Tensor,           # (B,H,W) int64, 255 = ignored
@@ -139,17 +144,18 @@ def corrmatch_loss(
     weights: Weights = Weights(),
     ohem: OHEM | None = None,   # for the labelled terms
     soft: str = "kl",           # kind of the soft loss
+    count=None,                 # joins the numbers of valid pixels of all processes
 ) -> dict[str, Tensor]:         # the terms by name, and "total"
     "All loss terms of one step and their weighted sum (Eq. 1-3, 6, 12)."
     p, terms = pseudo, {}
-    if weights.hard_x: terms["hard_x"] = supervised_loss(x.logits, labels_x, ohem)
-    if weights.corr_x and x.corr is not None: terms["corr_x"] = supervised_loss(x.corr, labels_x, ohem)
-    if weights.hard_u: terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.mask, p.valid)
-    if weights.fp_u and w.perturbed is not None: terms["fp_u"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w)
-    if weights.soft_u: terms["soft_u"] = soft_loss(s.logits, w.logits, p.confident, p.valid, soft)
+    if weights.hard_x: terms["hard_x"] = supervised_loss(x.logits, labels_x, ohem, count)
+    if weights.corr_x and x.corr is not None: terms["corr_x"] = supervised_loss(x.corr, labels_x, ohem, count)
+    if weights.hard_u: terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.mask, p.valid, count)
+    if weights.fp_u and w.perturbed is not None: terms["fp_u"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w, count)
+    if weights.soft_u: terms["soft_u"] = soft_loss(s.logits, w.logits, p.confident, p.valid, soft, count)
     parts = {}
-    if weights.corr_u and s.corr is not None: parts["corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid)
-    if weights.corr_u and w.corr is not None: parts["corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w)
+    if weights.corr_u and s.corr is not None: parts["corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid, count)
+    if weights.corr_u and w.corr is not None: parts["corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w, count)
     if parts: terms["corr_u"] = sum(parts.values()) / 2
     if not terms: raise ValueError("no loss term is left: every weight is 0 or its prediction is missing")
     total = weights.overall * sum(getattr(weights, name) * term for name, term in terms.items())

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torchvision.models.resnet import Bottleneck
 from corrmatch.model import ResNet
 from corrmatch.threshold import DynamicThreshold
-from corrmatch.trainer import CorrMatchNet, MethodConfig, OptimConfig, make_optimizer, poly_lr, train_step
+from corrmatch.config import MethodConfig, OptimConfig
+from corrmatch.step import CorrMatchNet, train_step
+from corrmatch.trainer import make_optimizer, poly_lr
 
 FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
