@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['at_least_float32', 'no_autocast', 'correlation_rows', 'correlation_map', 'shapes_from_rows', 'draw_positions',
-           'propagate', 'Projection', 'Correlation', 'resize', 'check_inputs']
+           'propagate', 'Projection', 'resize', 'check_inputs', 'Correlation']
 
 # %% ../nbs/03_correlation.ipynb #802fe9c6
 from contextlib import nullcontext
@@ -106,6 +106,32 @@ class Projection(nn.Sequential):
     ):
         super().__init__(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
 
+# %% ../nbs/03_correlation.ipynb #d5a5d914
+def resize(
+    x: Tensor,  # (B,C,h,w)
+    size: tuple[int, int],
+) -> Tensor:
+    "Bilinear resize with aligned corners, in single precision at least."
+    return F.interpolate(*at_least_float32(x), tuple(size), mode="bilinear", align_corners=True)
+
+# %% ../nbs/03_correlation.ipynb #3f0dbde3
+def check_inputs(
+    features: Tensor,      # (B,C,h,w)
+    logits: Tensor,        # (B,K,H,W)
+    conv: nn.Conv2d,       # C channels to K
+    index: Tensor | None,  # (S,) int64
+) -> None:
+    "Refuse features, logits and positions that do not fit together."
+    if features.dim() != 4 or features.shape[1] != conv.in_channels:
+        raise ValueError(f"features of shape {tuple(features.shape)}; they need (images, {conv.in_channels}, height, width)")
+    if logits.dim() != 4 or logits.shape[:2] != (features.shape[0], conv.out_channels):
+        raise ValueError(f"logits of shape {tuple(logits.shape)}; {features.shape[0]} images and {conv.out_channels} classes need ({features.shape[0]}, {conv.out_channels}, height, width)")
+    positions = features.shape[2] * features.shape[3]
+    if index is None: return
+    if index.dim() != 1 or index.dtype != torch.int64: raise ValueError(f"index is {index.dtype} of shape {tuple(index.shape)}; it has to be int64 of shape (rows,)")
+    if len(index) and not 0 <= index.min() <= index.max() < positions:
+        raise ValueError(f"index runs from {index.min()} to {index.max()}; the features have positions 0 to {positions - 1}")
+
 # %% ../nbs/03_correlation.ipynb #a32471db
 class Correlation(nn.Module):
     "From features to correlated logits (Eq. 4, 5) and to binary shapes (Eq. 7)."
@@ -140,24 +166,3 @@ class Correlation(nn.Module):
         if index is None: index = draw_positions(z.shape[2], num_shapes, generator)
         rows = correlation_rows(w1.detach(), w2.detach(), index.to(w1.device)).unflatten(2, cells)
         return resize(corr_logits, size), shapes_from_rows(rows, size)
-
-# %% ../nbs/03_correlation.ipynb #d5a5d914
-def resize(
-    x: Tensor,  # (B,C,h,w)
-    size: tuple[int, int],
-) -> Tensor:
-    "Bilinear resize with aligned corners, in single precision at least."
-    return F.interpolate(*at_least_float32(x), tuple(size), mode="bilinear", align_corners=True)
-
-# %% ../nbs/03_correlation.ipynb #ec925f75
-def check_inputs(features, logits, conv, index):
-    "Refuse features, logits and positions that do not fit together."
-    if features.dim() != 4 or features.shape[1] != conv.in_channels:
-        raise ValueError(f"features of shape {tuple(features.shape)}; they need (images, {conv.in_channels}, height, width)")
-    if logits.dim() != 4 or logits.shape[:2] != (features.shape[0], conv.out_channels):
-        raise ValueError(f"logits of shape {tuple(logits.shape)}; {features.shape[0]} images and {conv.out_channels} classes need ({features.shape[0]}, {conv.out_channels}, height, width)")
-    positions = features.shape[2] * features.shape[3]
-    if index is None: return
-    if index.dim() != 1 or index.dtype != torch.int64: raise ValueError(f"index is {index.dtype} of shape {tuple(index.shape)}; it has to be int64 of shape (rows,)")
-    if len(index) and not 0 <= index.min() <= index.max() < positions:
-        raise ValueError(f"index runs from {index.min()} to {index.max()}; the features have positions 0 to {positions - 1}")
