@@ -123,7 +123,7 @@ class SystemConfig:
         need(self.accumulate >= 1, "system.accumulate", self.accumulate, "at least 1")
         need(self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"), "system.device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
 
-# %% ../nbs/07b_config.ipynb #6ef3d167
+# %% ../nbs/07b_config.ipynb #9d200662
 @dataclass
 class Config:
     "Everything a run needs; the defaults are the paper's values for Pascal VOC."
@@ -140,10 +140,12 @@ class Config:
     evaluate_every: int = 1                       # epochs between two evaluations
     mode: Literal["whole", "center_crop", "sliding_window"] = "whole"  # how validation images are predicted
     log_every: int = 10                           # steps between two rows of the log
+    save_every: int | None = None                 # steps between two checkpoints; default: one an epoch
     out: str = "runs"                             # folder that holds the runs
 
     def __post_init__(self):
         for name in ("batch", "epochs", "evaluate_every", "log_every"): need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        need(self.save_every is None or self.save_every >= 1, "save_every", self.save_every, "at least 1, or None for one an epoch")
         need(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for the epochs")
         need(bool(self.name.strip("./")) and ".." not in self.name.split("/"), "name", repr(self.name), "a folder name")
 
@@ -163,8 +165,8 @@ def from_dict(kind: type, values: dict):
         return from_dict(next(t for t in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(t)), v)
     return kind(**{name: value(name, v) for name, v in values.items()})
 
-# %% ../nbs/07b_config.ipynb #c605cd64
-FREE = {"data.root", "data.workers", "data.check", "system.device", "log_every", "out"}  # settings that may change between a run and its continuation
+# %% ../nbs/07b_config.ipynb #77fa43a3
+FREE = {"data.root", "data.workers", "data.check", "system.device", "log_every", "save_every", "out"}  # settings that may change between a run and its continuation
 
 # %% ../nbs/07b_config.ipynb #d1a78f46
 def differences(old: dict, new: dict, prefix="") -> list[str]:

@@ -62,7 +62,7 @@ class processes:
     def __exit__(self, *_):
         if dist.is_initialized(): dist.destroy_process_group()
 
-# %% ../nbs/07d_processes.ipynb #7f05ce77
+# %% ../nbs/07d_processes.ipynb #683d89bb
 class SyncBatchNorm(nn.BatchNorm2d):
     "Batch norm over the images of all processes, on any device."
     def forward(self, x: Tensor) -> Tensor:
