@@ -6,12 +6,12 @@
 __all__ = ['BOXES', 'ARROWS', 'TERMS', 'pipeline', 'colour', 'show_images', 'explain', 'correlation_row', 'largest_object',
            'run_picture', 'curves']
 
-# %% ../nbs/10_figures.ipynb #8803aabb
+# %% ../nbs/10_figures.ipynb #b591831c
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyBboxPatch
-from .correlation import correlation_map
+from .correlation import correlation_rows
 from .data import Classes
 from .propagation import propagate_regions
 from .views import denormalise
@@ -76,7 +76,7 @@ def show_images(
     fig.tight_layout(pad=.4)
     return fig
 
-# %% ../nbs/10_figures.ipynb #65713695
+# %% ../nbs/10_figures.ipynb #8635b2b6
 @torch.inference_mode()
 def explain(
     net,             # CorrMatchNet in evaluation mode
@@ -86,12 +86,12 @@ def explain(
     seed=0,          # of their draw
 ) -> dict:           # (H,W): labels, confident (pixels alone), spread, mask (after Algorithm 1)
     "Treat an image as unlabelled: its pseudo labels before and after region propagation."
-    out = net(image[None], full=True, num_shapes=num_shapes, generator=torch.Generator().manual_seed(seed))
+    out, shapes = net(image[None], full=True, num_shapes=num_shapes, generator=torch.Generator().manual_seed(seed))
     confidence, labels = out.logits.softmax(1).max(1)
-    spread, mask = propagate_regions(out.shapes, labels, confidence >= tau, tau)
+    spread, mask = propagate_regions(shapes, labels, confidence >= tau, tau)
     return {"labels": labels[0], "confident": (confidence >= tau)[0], "spread": spread[0], "mask": mask[0]}
 
-# %% ../nbs/10_figures.ipynb #fe402b5a
+# %% ../nbs/10_figures.ipynb #9c584bbb
 @torch.inference_mode()
 def correlation_row(
     net,    # CorrMatchNet in evaluation mode
@@ -102,9 +102,8 @@ def correlation_row(
     _, high = net.encode(image[None])
     features = net.proj(high)
     h, w = features.shape[-2:]
-    corr = correlation_map(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2))
-    cell = (y * h // image.shape[1]) * w + x * w // image.shape[2]
-    return corr[0, cell].reshape(h, w)
+    cell = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
+    return correlation_rows(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2), cell).reshape(h, w)
 
 # %% ../nbs/10_figures.ipynb #3773c7eb
 def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
@@ -145,7 +144,7 @@ def run_picture(
 TERMS = {"hard_x": "labelled, hard", "corr_x": "labelled, correlated", "hard_u": "unlabelled, hard", "fp_u": "unlabelled, perturbed",
          "soft_u": "unlabelled, soft", "corr_u": "unlabelled, correlated"}  # loss terms that are drawn, and their names
 
-# %% ../nbs/10_figures.ipynb #37ec37d4
+# %% ../nbs/10_figures.ipynb #4239eda8
 def curves(
     logs: dict,    # name -> log table (corrmatch.runs.read_log)
     scores: dict,  # name -> table of scores.csv
@@ -155,11 +154,13 @@ def curves(
     fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
     for term, name in TERMS.items():
         if term in first: axes[0].plot(first.index, first[term].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
-    axes[0].set(title="loss terms", xlabel="step", yscale="log"); axes[0].legend(fontsize=6)
+    axes[0].set(title="loss terms", xlabel="step", yscale="log")
     for column, name in (("tau", "threshold τ"), ("confident", "confident share"), ("spread", "after propagation")):
         if column in first: axes[1].plot(first.index, first[column].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
-    axes[1].set(title="what is trusted", xlabel="step", ylim=(0, 1.02)); axes[1].legend(fontsize=6)
+    axes[1].set(title="what is trusted", xlabel="step", ylim=(0, 1.02))
     for name, table in scores.items(): axes[2].plot(table.index, 100 * table["miou"], "o-", ms=3, lw=1.2, label=name)
-    axes[2].set(title="validation", xlabel="step", ylabel="mIoU, %"); axes[2].legend(fontsize=6)
+    axes[2].set(title="validation", xlabel="step", ylabel="mIoU, %")
+    for ax in axes:
+        if ax.lines: ax.legend(fontsize=6, framealpha=.6)
     fig.tight_layout(pad=.5)
     return fig
