@@ -9,7 +9,7 @@ from corrmatch.model import ResNet
 from corrmatch.threshold import DynamicThreshold
 from corrmatch.config import MethodConfig, OptimConfig
 from corrmatch.step import CorrMatchNet, train_step
-from corrmatch.trainer import make_optimizer, poly_lr
+from corrmatch.state import make_optimizer, poly_lr
 
 FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
