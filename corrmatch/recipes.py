@@ -150,7 +150,7 @@ def cityscapes_100() -> Config:
     "Cityscapes, 100 of 2,975 masks: a list of the field, no row of the paper."
     return cityscapes("cityscapes_100")
 
-# %% ../nbs/09_recipes.ipynb #d8dc0e5a
+# %% ../nbs/09_recipes.ipynb #c6b2c91b
 @recipe()
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
@@ -160,8 +160,8 @@ def toy() -> Config:
 @recipe()
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
-    return Config("camvid_cpu", DataConfig("", "1/8", val="val", crop=161),
-                  ModelConfig("resnet18", width=32, rates=(6, 12, 18), channels=96, low_channels=24, projection=96, weights=None), optim=OptimConfig(lr=0.02, head_factor=1.), batch=8, epochs=20)
+    return Config("camvid_cpu", DataConfig("", "1/8", val="val", crop=129),
+                  ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, projection=64, weights=None), optim=OptimConfig(lr=0.05, head_factor=1.), batch=8, steps=1000, evaluate_every=5)
 
 @recipe()
 def camvid() -> Config:
