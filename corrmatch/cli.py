@@ -6,9 +6,10 @@
 __all__ = ['MODE', 'COMMANDS', 'About', 'any_recipe', 'Train', 'Evaluate', 'plan_files', 'Predict', 'Check', 'Recipes', 'Demo',
            'make_app', 'one_line', 'parse', 'main']
 
-# %% ../nbs/11_cli.ipynb #008b153e
+# %% ../nbs/11_cli.ipynb #b6a4076b
 import contextlib, io, os, re, sys, warnings
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,7 +33,7 @@ def any_recipe():
     made, about = {name: r.make() for name, r in RECIPES.items()}, {name: r.about for name, r in RECIPES.items()}
     return tyro.extras.subcommand_type_from_defaults(made, about, prefix_names=False)
 
-# %% ../nbs/11_cli.ipynb #0ace09de
+# %% ../nbs/11_cli.ipynb #d3df8081
 @dataclass
 class Train:
     "Train a recipe; the run folder gets settings, log, scores and checkpoints."
@@ -51,7 +52,7 @@ class Train:
         if self.dry_run:
             with processes(self.recipe.system.device) as me: plan = make_plan(self.recipe, me, self.resume)
             return print(f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, {len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}")
-        result = train(self.recipe, self.resume)
+        result = train(self.recipe, self.resume, progress=sys.stderr.isatty())
         state = "finished" if result.finished else "stopped; continue with --resume"
         if main: print(f"{result.folder}: {state} at step {result.steps} after {result.seconds:.0f} s. mIoU: last {100 * result.last:.2f}, best {100 * result.best:.2f}")
         if not result.finished: raise KeyboardInterrupt
@@ -59,7 +60,7 @@ class Train:
 # %% ../nbs/11_cli.ipynb #8ff2a00c
 MODE = Literal["whole", "center_crop", "sliding_window"] | None
 
-# %% ../nbs/11_cli.ipynb #aefc1260
+# %% ../nbs/11_cli.ipynb #a7dc5108
 @dataclass
 class Evaluate:
     "Evaluate a run on its validation images: IoU of each class, and the mean."
@@ -78,7 +79,7 @@ class Evaluate:
         from corrmatch.runs import find_device
         net, classes, config = load_run(self.run, self.which, find_device(self.device))
         views, mode = validation_views(config, self.root), self.mode or config.mode
-        matrix = evaluate(net, views, classes, mode, self.size or config.data.crop)
+        matrix = evaluate(net, views, classes, mode, self.size or config.data.crop, progress=sys.stderr.isatty())
         table = matrix.table(classes).round(2)
         print(f"{table.to_string()}\n\nmIoU {100 * matrix.miou:.2f} %   ({self.run}, {self.which} checkpoint, {len(views)} images, {mode})")
         if self.csv: self.csv.parent.mkdir(parents=True, exist_ok=True), table.to_csv(self.csv)
@@ -98,7 +99,7 @@ def plan_files(
     if there := [str(f) for pair in files.values() for f in pair if f.exists()]: raise FileExistsError(f"{there[0]}: there is such a file already (one of {len(there)}); choose another --out")
     return files
 
-# %% ../nbs/11_cli.ipynb #e1c0c980
+# %% ../nbs/11_cli.ipynb #59ccc851
 @dataclass
 class Predict:
     "Segment an image, or all images of a folder, with a trained run."
@@ -118,7 +119,7 @@ class Predict:
         from corrmatch.runs import find_device
         net, classes, config = load_run(self.run, self.which, find_device(self.device))
         mode, broken = self.mode or ("sliding_window" if config.mode == "sliding_window" else "whole"), []
-        for path, (mask, picture) in tqdm(files.items(), "predict"):
+        for path, (mask, picture) in tqdm(files.items(), "predict", disable=not sys.stderr.isatty()):
             try: image = read_image(path)
             except (ValueError, OSError) as error: broken.append(str(error)); continue
             labels = predict(net, image, mode, self.size or config.data.crop)
@@ -127,7 +128,7 @@ class Predict:
         print(f"{len(files) - len(broken)} of {len(files)} images predicted into {self.out}")
         if broken: raise ValueError("\n".join(broken))
 
-# %% ../nbs/11_cli.ipynb #c5584b7d
+# %% ../nbs/11_cli.ipynb #ed869da8
 @dataclass
 class Check:
     "Read each file of a dataset and say what is wrong with it, one line each."
@@ -140,7 +141,7 @@ class Check:
 
     def __call__(self):
         from corrmatch.data import check_folder
-        findings = check_folder(self.root, self.labelled, self.unlabelled, self.val, crop=self.crop, batch=self.batch, progress=True)
+        findings = check_folder(self.root, self.labelled, self.unlabelled, self.val, crop=self.crop, batch=self.batch, progress=sys.stderr.isatty())
         for finding in findings: print(finding)
         errors = sum(f.level == "error" for f in findings)
         print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
@@ -156,7 +157,7 @@ class Recipes:
         print(recipe_table().drop(columns="about", errors="ignore").to_string(), end="\n\n")
         for name, recipe in RECIPES.items(): print(f"{name}: {recipe.about}")
 
-# %% ../nbs/11_cli.ipynb #49b91199
+# %% ../nbs/11_cli.ipynb #7ba71fcc
 @dataclass
 class Demo:
     "Train CorrMatch and its labelled-only baseline on the embedded toy dataset, and compare them; minutes."
@@ -166,7 +167,7 @@ class Demo:
 
     def __call__(self):
         from corrmatch.demo import demo
-        demo(self.out, self.seed, self.steps)
+        demo(self.out, self.seed, self.steps, progress=sys.stderr.isatty())
 
 # %% ../nbs/11_cli.ipynb #4c64b2d8
 COMMANDS = {"train": Train, "evaluate": Evaluate, "predict": Predict, "data": {"check": Check}, "recipes": Recipes, "demo": Demo, "about": About}
@@ -179,7 +180,7 @@ def make_app(commands=COMMANDS) -> tyro.extras.SubcommandApp:
         else: app.command(command, name=name, is_default=command is About)
     return app
 
-# %% ../nbs/11_cli.ipynb #49de7f36
+# %% ../nbs/11_cli.ipynb #ee60360d
 def one_line(
     box: str,  # what tyro writes about arguments it does not understand
 ) -> str:
@@ -192,7 +193,10 @@ def one_line(
     for text in others:
         options = re.findall(r"^--?[\w.-]+", text, re.M)
         if options and not text.startswith("Argument helptext"): said.append(f"perhaps you meant {options[0]}")
-        if not options: said.append(re.sub("^For full helptext,? (run|see):?", "see", " ".join(text.split())))
+        if options: continue
+        text = re.sub("^For full helptext,? (run|see):?", "see", " ".join(text.split()))
+        near = get_close_matches(re.sub(".*: |,.*", "", said[0]), text.removeprefix("Available subcommands: ").split(", "), 1)
+        said.append(f"perhaps you meant {near[0]}" if near else text)
     return "; ".join(said)
 
 # %% ../nbs/11_cli.ipynb #5d4afbcc
