@@ -59,7 +59,7 @@ def check_regions(
     if not 0 <= single <= 1: raise ValueError(f"a threshold of {threshold}; it is compared with shares of pixels, so it lies between 0 and 1")
     return single
 
-# %% ../nbs/04_propagation.ipynb #3494a28b
+# %% ../nbs/04_propagation.ipynb #b371316e
 def propagate_regions(
     shapes: Tensor,     # (B,S,H,W) bool, cleared inside the CutMix box and where not valid
     labels: Tensor,     # (B,H,W) int64, class ids from 0 on
@@ -70,7 +70,6 @@ def propagate_regions(
     threshold = check_regions(shapes, labels, confident, threshold)
     classes, ranks = labels.unique(return_inverse=True)                                       # (L,), (B,H,W)
     if len(classes) and classes[0] < 0: raise ValueError(f"labels hold {classes[0].item()}; class ids start at 0, and ignored pixels are 255")
-    if not shapes.numel(): return labels.clone(), confident.clone()
     rows, agreeing = count_pixels(shapes, confident)
     mask, total = confident.clone(), agreeing.float()
     for i, s, a, z in candidates(rows, agreeing, threshold):
