@@ -157,10 +157,10 @@ class Recipes:
         print(recipe_table().drop(columns="about", errors="ignore").to_string(), end="\n\n")
         for name, recipe in RECIPES.items(): print(f"{name}: {recipe.about}")
 
-# %% ../nbs/11_cli.ipynb #7ba71fcc
+# %% ../nbs/11_cli.ipynb #d2e1c0c5
 @dataclass
 class Demo:
-    "Train CorrMatch and its labelled-only baseline on the embedded toy dataset, and compare them; minutes."
+    "Train CorrMatch and its labelled-only baseline on the embedded toy dataset: minutes."
     out: Path = Path("runs")   # folder for the runs
     seed: int = 0              # of weights, views and shapes
     steps: int | None = None   # fewer steps, to try it out
