@@ -162,17 +162,18 @@ def save(state: TrainState, plan: Plan, name: str):
     extra = {"config": to_dict(plan.config), "classes": plan.folder.classes.to_dict(), "preprocessing": {"mean": list(MEAN), "std": list(STD)}, "environment": environment()}
     save_checkpoint(content | extra, plan.run / name)
 
-# %% ../nbs/08_trainer.ipynb #15027051
+# %% ../nbs/08_trainer.ipynb #b3f8d9e4
 def begin(state: TrainState, plan: Plan, resume: bool):
     "Load the last checkpoint of a run that is continued, or write the first one of a new run; rows of the logs that lie after it are cut."
     if resume: state.load_state_dict(load_checkpoint(plan.run / "last.pt", plan.me.device))
     plan.me.wait()
     if not plan.me.main: return
     if not resume:
-        save_json(plan.run / "config.json", to_dict(plan.config))
-        save_json(plan.run / "environment.json", environment())
         save(state, plan, "last.pt")
-    for name in ("log.csv", "scores.csv"): trim_rows(plan.run / name, state.step)
+        save_json(plan.run / "environment.json", environment())
+        save_json(plan.run / "config.json", to_dict(plan.config))  # the last file: a folder that has it holds a run that can be continued
+    trim_rows(plan.run / "log.csv", state.step)
+    trim_rows(plan.run / "scores.csv", state.scored)  # a score whose checkpoint was not written any more is made again
 
 # %% ../nbs/08_trainer.ipynb #0a98d8ea
 def keep_score(state: TrainState, plan: Plan, writer):

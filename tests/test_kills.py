@@ -1,0 +1,65 @@
+"""A run is killed at random moments, again and again, and continued each time: it ends with the weights, the log and the scores of a run that nobody disturbed."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+KILLS = 20
+PROGRAM = '''
+import json, os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+from corrmatch.config import *
+from corrmatch.results import finish
+from corrmatch.runs import load_checkpoint
+from corrmatch.toy import make_toy
+
+folder, kills = sys.argv[1], int(sys.argv[2])
+make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=3, size=48)
+tiny = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, projection=8, weights=None)
+def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, MethodConfig(num_shapes=8, threshold_init=0.3), OptimConfig(0.01),
+                                SystemConfig("cpu"), batch=4, steps=40, log_every=3, save_every=2, out=folder)
+
+def start(name):
+    "Train in a process of its own."
+    if (pid := os.fork()) == 0:
+        finish(config(name), progress=False)
+        os._exit(0)
+    return pid
+
+begin = time.time()
+os.waitpid(start("whole"), 0)
+length = time.time() - begin
+random.seed(0)
+moments, done = [], 0
+while done < kills:
+    pid = start("killed")
+    time.sleep(random.uniform(0.02, 1) * length / 8)
+    if os.waitpid(pid, os.WNOHANG)[0]: break            # it has come to its end
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    done += 1
+    try: moments.append(load_checkpoint(f"{folder}/killed/last.pt")["step"])
+    except FileNotFoundError: moments.append(None)
+os.waitpid(start("killed"), 0)
+print(json.dumps({"kills": done, "moments": moments}))
+'''
+
+
+def test_killed_twenty_times_and_nothing_is_lost(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "program.py", str(tmp_path), str(KILLS)], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    from corrmatch.runs import load_checkpoint, read_log
+    whole, killed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
+    assert told["kills"] >= KILLS // 2, f"the run ended after {told['kills']} kills, at steps {told['moments']}"
+    assert len(set(told["moments"])) > 3, told["moments"]
+    assert whole["step"] == killed["step"] == 40
+    assert all((a == b).all() for a, b in zip(whole["net"].values(), killed["net"].values())), told
+    assert whole["threshold"] == killed["threshold"] and whole["best"] == killed["best"]
+    for name in ("log.csv", "scores.csv"):
+        a, b = (read_log(tmp_path / run, name).drop(columns="seconds", errors="ignore") for run in ("whole", "killed"))
+        assert a.equals(b), f"{name} differs: {told}"
