@@ -29,9 +29,10 @@ from .views import MEAN, STD, EvaluationViews, TrainingViews, batches
 class DataError(ValueError):
     "The data has errors: one line per finding."
 
-# %% ../nbs/08_trainer.ipynb #110d0dd9
+# %% ../nbs/08_trainer.ipynb #e9bd982b
 def open_data(
     config: Config,
+    progress: bool = False,  # show a bar while files are checked
 ) -> tuple[Folder, Split]:
     "Find the images of a run and check them; every error is reported before any training."
     d = config.data
@@ -39,7 +40,7 @@ def open_data(
     root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root)
     if d.root == "toy" and not (root / "classes.txt").exists(): make_toy(root)
     if d.check:
-        findings = [f for f in check_folder(root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, seed=config.seed) if f.level == "error"]
+        findings = [f for f in check_folder(root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, progress=progress, seed=config.seed) if f.level == "error"]
         if findings: raise DataError("\n".join(map(str, findings)))
     folder = Folder(root)
     split = resolve_split(folder, d.labelled, d.unlabelled, d.val, config.seed)
@@ -84,14 +85,13 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
     "Move a tensor; images (four axes) with their channels innermost if asked."
     return x.to(device, non_blocking=True, memory_format=torch.channels_last if channels_last and x.dim() == 4 else torch.preserve_format)
 
-# %% ../nbs/08_trainer.ipynb #73b58753
-def make_plan(config: Config, me: Processes, resume: bool = False) -> Plan:
+# %% ../nbs/08_trainer.ipynb #6e378cc6
+def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
     if resume and (lines := differences(json.loads((run / "config.json").read_text()), to_dict(config))):
         raise ValueError(f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name")
-    if not me.main: config = replace(config, data=replace(config.data, check=False))  # one of us reads all files
-    if me.main: open_data(config)
+    if me.main: open_data(config, progress)  # one of us reads all files
     me.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
     views = TrainingViews(folder, split, config.data.crop, config.seed, rank=me.rank, world=me.world, partner=config.data.partner, scale=config.data.scale,
@@ -184,7 +184,7 @@ def keep_score(state: TrainState, plan: Plan, writer):
     if not row["miou"] <= state.best: state.best = row["miou"]; save(state, plan, "best.pt")
     save(state, plan, "last.pt")
 
-# %% ../nbs/08_trainer.ipynb #6d7b682f
+# %% ../nbs/08_trainer.ipynb #78c8e68c
 def train(
     config: Config,
     resume: bool = False,   # continue the run in out/name
@@ -193,7 +193,7 @@ def train(
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     start = time.time()
     with processes(config.system.device) as me, Interrupt() as interrupt:
-        plan = make_plan(config, me, resume)
+        plan = make_plan(config, me, resume, progress)
         state = TrainState(config, len(plan.folder.classes), me, load=not resume)
         begin(state, plan, resume)
         writer, stop = board(plan.run, state.step) if me.main else None, False
