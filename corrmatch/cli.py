@@ -214,7 +214,7 @@ def parse(
     print(said.getvalue(), end="", file=sys.stderr)
     return command
 
-# %% ../nbs/11_cli.ipynb #c2e69664
+# %% ../nbs/11_cli.ipynb #7e090c23
 def main(
     args=None,  # list of words; default: those of the shell
 ):
@@ -222,6 +222,7 @@ def main(
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"corrmatch: warning: {message}", file=sys.stderr)
         try: parse(args)()
+        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); raise SystemExit(141)  # as in `corrmatch recipes | head -3`
         except (ValueError, OSError, FloatingPointError) as error:
             for line in str(error).splitlines(): print(f"corrmatch: error: {line.removeprefix('error: ')}", file=sys.stderr)
             raise SystemExit(2)

@@ -109,6 +109,15 @@ def test_the_console_script_starts_and_fails_as_the_function_does(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reader_that_goes_away_is_no_error():
+    code = "import os, sys\nfrom corrmatch.cli import main\nsys.stdout.reconfigure(write_through=True)\nmain(['--version'])"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert done.returncode == 141 and not done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["evaluate", "--help"], ["data", "check", "nowhere"]])
 def test_what_needs_no_network_does_not_load_pytorch(words, tmp_path):
     code = "import sys\nfrom corrmatch.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
