@@ -6,7 +6,7 @@
 __all__ = ['DataError', 'open_data', 'share_of', 'Plan', 'to_device', 'make_plan', 'log_row', 'board', 'write', 'score', 'Result',
            'Interrupt', 'save', 'begin', 'keep_score', 'train']
 
-# %% ../nbs/08_trainer.ipynb #7f8765c2
+# %% ../nbs/08_trainer.ipynb #a31190ce
 import json, signal, time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 from .config import Config, differences, to_dict
 from .data import Folder, check_folder, resolve_split
-from .evaluation import evaluate
+from .evaluation import evaluate, evaluating
 from .processes import Processes, processes
 from .runs import append_row, environment, load_checkpoint, open_run, read_log, save_checkpoint, save_json, trim_rows
 from .splits import Split
@@ -175,20 +175,23 @@ def begin(state: TrainState, plan: Plan, resume: bool):
     trim_rows(plan.run / "log.csv", state.step)
     trim_rows(plan.run / "scores.csv", state.scored)  # a score whose checkpoint was not written any more is made again
 
-# %% ../nbs/08_trainer.ipynb #0a98d8ea
-def keep_score(state: TrainState, plan: Plan, writer):
-    "Evaluate, write the row, keep the best checkpoint."
+# %% ../nbs/08_trainer.ipynb #12da354c
+def keep_score(state: TrainState, plan: Plan, writer, watch=None):
+    "Evaluate, write the row, keep the best checkpoint, let `watch` look."
     row = score(state, plan)
     state.scored, state.last = state.step, row["miou"]
     if plan.me.main: write(plan.run, writer, "scores.csv", row)
     if not row["miou"] <= state.best: state.best = row["miou"]; save(state, plan, "best.pt")
     save(state, plan, "last.pt")
+    if watch and plan.me.main:
+        with evaluating(state.net): watch(state, plan, writer)
 
-# %% ../nbs/08_trainer.ipynb #78c8e68c
+# %% ../nbs/08_trainer.ipynb #280337fc
 def train(
     config: Config,
     resume: bool = False,   # continue the run in out/name
     progress: bool = True,  # show a bar
+    watch=None,             # called with (state, plan, TensorBoard writer or None) after each score; it looks and changes nothing
 ) -> Result:
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     start = time.time()
@@ -199,7 +202,7 @@ def train(
         writer, stop = board(plan.run, state.step) if me.main else None, False
         with tqdm(total=plan.total, initial=state.step, desc=config.name, disable=not (progress and me.main)) as bar:
             while not stop:
-                if state.scored < state.step and plan.to_score(state.step): keep_score(state, plan, writer)
+                if state.scored < state.step and plan.to_score(state.step): keep_score(state, plan, writer, watch)
                 if state.step >= plan.total: break
                 for batch in plan.batches(state.step):
                     epoch = state.step // plan.per_epoch
