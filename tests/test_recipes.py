@@ -1,0 +1,128 @@
+"""Each recipe runs: on the ids, the layout and the image sizes it was written for.
+
+Two tests for each recipe. The first shrinks nothing: settings, lists and run length are those of the recipe, up to the first step.
+The second trains three steps and evaluates. What is shrunk there, so that a CPU core can do it in seconds: the network (ResNet-18 with
+4 channels instead of ResNet-101 with 64, random weights), the batch (2 + 2), the crop (unless said otherwise), the shapes drawn per
+step (16), the validation list (one image), and the reading of all files before the run (--data.no-check; 12,031 files take
+half a minute). Everything else is the recipe's: labelled and unlabelled list, range of the resize, CutMix partner, threshold, losses,
+OHEM, optimiser, the way to evaluate.
+The pictures are drawings with thousands of names (see miniature.py), so the scores mean nothing.
+"""
+import io
+import json
+import math
+from contextlib import redirect_stderr, redirect_stdout
+import pytest
+import torch
+import miniature
+from corrmatch.cli import main
+from corrmatch.config import to_dict
+from corrmatch.recipes import RECIPES
+from corrmatch.runs import load_checkpoint, read_log
+from corrmatch.splits import TRAINING, protocol, write_ids
+
+SMALL = ("--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 --model.low-channels 4 --model.projection 8 --model.weights None "
+         "--batch 2 --method.num-shapes 16 --log-every 1")
+VAL = {"voc": "2007_000033", "cityscapes": "val/frankfurt/frankfurt_000001_062250", "camvid": "val_0000"}
+CROP = {"voc": 65, "cityscapes": 257, "camvid": 65}
+SHRUNK = {"data.root", "data.check", "data.workers", "data.val", "data.crop", "model.encoder", "model.width", "model.channels", "model.low_channels", "model.projection", "model.weights",
+          "batch", "steps", "method.num_shapes", "log_every", "out", "name"}
+FULL = [("voc_classic_92", 321), ("voc_u2pl_662", 513), ("cityscapes_186", 801)]
+kind = lambda name: next(k for k in ("voc", "cityscapes", "camvid", "toy") if name.startswith(k))
+slow_after_first = lambda name: [pytest.mark.slow] if kind(name) == "cityscapes" and name != "cityscapes_186" else []  # they differ in the labelled list alone
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    "The dataset of a recipe, made when it is first asked for."
+    made = {}
+    def make(name):
+        if (k := kind(name)) not in made: made[k] = getattr(miniature, k)(tmp_path_factory.mktemp(k))
+        return made[k]
+    return make
+
+
+def corrmatch(line):
+    "Run a command line that has to succeed; what it printed."
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err): 
+        try: main(line.split())
+        except SystemExit as stop: assert not stop.code, err.getvalue()
+    return out.getvalue()
+
+
+def flat(values, prefix=""):
+    for key, value in values.items():
+        if isinstance(value, dict): yield from flat(value, f"{prefix}{key}.")
+        else: yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def train(name, root, tmp_path, crop, steps=3, more=""):
+    "Train and evaluate, shrunk; the run folder."
+    write_ids(tmp_path / "some.txt", [VAL[kind(name)]])
+    corrmatch(f"train {name} --data.root {root(name)} --data.val {tmp_path / 'some.txt'} --data.crop {crop} --steps {steps} --out {tmp_path} --name run {SMALL} {more}")
+    return tmp_path / "run"
+
+
+def check_run(run, name, crop, steps=3):
+    "It has made its steps, scored, and changed no setting but those that are named above."
+    log, scores = read_log(run), read_log(run, "scores.csv")
+    assert log.index.tolist() == list(range(1, steps + 1)) and log["total"].map(math.isfinite).all()
+    assert scores.index[-1] == steps and 0 <= scores["miou"].iloc[-1] <= 1
+    now, recipe = dict(flat(json.loads((run / "config.json").read_text()))), dict(flat(to_dict(RECIPES[name].make())))
+    assert {k for k in now if now[k] != recipe[k]} <= SHRUNK and now["data.crop"] == crop
+    assert all(t.isfinite().all() for t in load_checkpoint(run / "last.pt")["net"].values())
+
+
+# Nothing shrunk, up to the first step
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if kind(n) in ("voc", "cityscapes")])
+def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
+    said = corrmatch(f"train {name} --data.root {root(name)} --data.no-check --out {tmp_path} --dry-run")
+    c, (_, total, val) = RECIPES[name].make(), TRAINING[kind(name)]
+    n = len(protocol(c.data.labelled).labelled)
+    steps = c.epochs * ((total - n) // c.batch)
+    assert f"{n} labelled, {total - n} unlabelled, {val} validation images, no errors; {steps} steps into {tmp_path}" in said
+    assert list(tmp_path.iterdir()) == []  # nothing is written
+
+
+@pytest.mark.parametrize("name", ["camvid_cpu", "camvid"])
+def test_the_lists_and_the_length_of_a_camvid_recipe(name, root, tmp_path):
+    said = corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")  # 468 files: they are all read
+    c = RECIPES[name].make()
+    assert f"46 labelled, 321 unlabelled, 101 validation images, no errors; {c.steps or c.epochs * (321 // c.batch)} steps" in said
+
+
+# Three steps and an evaluation
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=slow_after_first(n)) for n in RECIPES if n != "toy"])
+def test_a_recipe_trains_and_evaluates(name, root, tmp_path):
+    check_run(train(name, root, tmp_path, CROP[kind(name)]), name, CROP[kind(name)])
+
+
+def test_the_toy_recipe_trains_as_it_is(tmp_path):
+    corrmatch(f"train toy --steps 3 --log-every 1 --out {tmp_path} --name run")
+    check_run(tmp_path / "run", "toy", 96)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, crop", FULL)
+def test_the_crop_of_the_paper(name, crop, root, tmp_path):
+    assert RECIPES[name].make().data.crop == crop
+    check_run(train(name, root, tmp_path, crop, steps=2), name, crop, 2)
+
+
+# The check of all files
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["voc_aug_662_321", "cityscapes_100"])
+def test_every_file_of_a_published_recipe_is_read_and_sound(name, root, tmp_path):
+    assert "no errors" in corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
