@@ -67,7 +67,7 @@ def scaled_size(
     longest = max(size)
     return tuple(max((2 * side * long_side + longest) // (2 * longest), 1) for side in size)
 
-# %% ../nbs/01a_views.ipynb #a0b9120b
+# %% ../nbs/01a_views.ipynb #cc32100b
 def resize_crop_flip(
     image: Image.Image,        # RGB
     mask: Image.Image | None,  # class ids, if there are any
@@ -78,7 +78,7 @@ def resize_crop_flip(
     "The weak view: random resize, padding at the right and bottom, random crop, flip."
     if mask is not None and mask.size != image.size: raise ValueError(f"an image of size {image.size} with a mask of size {mask.size}; make them the same size")
     long = max(image.size)
-    w, h = scaled_size(image.size, max(integer(math.floor(scale[0] * long), math.floor(scale[1] * long)), 1))
+    w, h = scaled_size(image.size, integer(math.floor(scale[0] * long), math.floor(scale[1] * long)))
     x, y, flip = integer(0, max(w - crop, 0)), integer(0, max(h - crop, 0)), torch.rand(()).item() < 0.5
     def cut(picture, resample, fill):
         canvas = Image.new(picture.mode, (crop, crop), fill)
@@ -88,10 +88,10 @@ def resize_crop_flip(
     valid[:h - y, :w - x] = True
     return cut(image, Image.BILINEAR, 0), None if mask is None else cut(mask, Image.NEAREST, fill), valid.flip(1) if flip else valid
 
-# %% ../nbs/01a_views.ipynb #77cc79a4
+# %% ../nbs/01a_views.ipynb #8181c599
 def blur(
     image: Image.Image,
-    radius=(0.1, 2.0),  # range of the standard deviation, pixels
+    radius: tuple[float, float],  # range of the standard deviation, pixels
 ) -> Image.Image:
     "Gaussian blur as Pillow does it, of a random radius."
     return image.filter(ImageFilter.GaussianBlur(uniform(*radius)))
