@@ -6,7 +6,8 @@
 __all__ = ['TOY_CLASSES', 'PRETRAINING', 'NUISANCES', 'pattern', 'two_tones', 'blob', 'textured', 'smooth_noise', 'colour_cast',
            'shadow', 'gamma', 'haze', 'noise', 'blur', 'light', 'scene', 'make_toy', 'toy_encoder_path']
 
-# %% ../nbs/01b_toy.ipynb #ad291de7
+# %% ../nbs/01b_toy.ipynb #6348dab7
+import os
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
@@ -113,7 +114,7 @@ def scene(
         image[where], mask[where] = flat(), 0
     return light(rng, image, strength), mask
 
-# %% ../nbs/01b_toy.ipynb #ec283aa4
+# %% ../nbs/01b_toy.ipynb #27f4af78
 def make_toy(
     root,                  # folder to make; must not exist yet
     labelled: int = 16,    # images with a mask to learn from
@@ -126,17 +127,19 @@ def make_toy(
     "Write the toy dataset in VOC layout; unlabelled images get no mask file."
     root = Path(root)
     if root.exists() and any(root.iterdir()): raise FileExistsError(f"{root} is not empty; choose another folder, or remove it")
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"): (root / name).mkdir(parents=True, exist_ok=True)
+    part = root.with_name(f".{root.name}.{os.getpid()}")  # renamed when it is whole
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"): (part / name).mkdir(parents=True)
     lists = {"labelled": labelled, "unlabelled": unlabelled, "val": val}
     ids = {name: [f"{name}_{i:04d}" for i in range(n)] for name, n in lists.items()}
     for stream, (name, members) in enumerate(ids.items()):
         for i, id in enumerate(members):
             image, mask = scene(np.random.default_rng([seed, stream, i]), size, **options)
-            Image.fromarray(image).save(root / "JPEGImages" / f"{id}.png", compress_level=1)
-            if name != "unlabelled": label_image(mask, TOY_CLASSES).save(root / "SegmentationClass" / f"{id}.png")
-        write_ids(root / "ImageSets" / "Segmentation" / f"{name}.txt", members)
-    write_ids(root / "ImageSets" / "Segmentation" / "train.txt", ids["labelled"] + ids["unlabelled"])
-    (root / "classes.txt").write_text("".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(TOY_CLASSES.names, TOY_CLASSES.palette)))
+            Image.fromarray(image).save(part / "JPEGImages" / f"{id}.png", compress_level=1)
+            if name != "unlabelled": label_image(mask, TOY_CLASSES).save(part / "SegmentationClass" / f"{id}.png")
+        write_ids(part / "ImageSets" / "Segmentation" / f"{name}.txt", members)
+    write_ids(part / "ImageSets" / "Segmentation" / "train.txt", ids["labelled"] + ids["unlabelled"])
+    (part / "classes.txt").write_text("".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(TOY_CLASSES.names, TOY_CLASSES.palette)))
+    os.replace(part, root)
     return root
 
 # %% ../nbs/01b_toy.ipynb #b2897b24

@@ -11,9 +11,9 @@ from corrmatch.propagation import propagate_pixels, propagate_regions
 FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 FULL = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)")
-REGIONS = [pytest.param(FIXTURES / "region_edge.safetensors", 14, id="edge"), pytest.param(FIXTURES / "region_random.safetensors", 3, id="random"),
+REGIONS = [pytest.param(FIXTURES / "region_edge.safetensors", 14, id="edge"), pytest.param(FIXTURES / "region_random.safetensors", 1, id="random"),
            pytest.param(FULL / "region_edge.safetensors", 14, id="full edge", marks=needs_full), pytest.param(FULL / "region_random.safetensors", 6, id="full random", marks=needs_full)]
-PIXELS = [pytest.param(FIXTURES / "propagate_pixels.safetensors", {"square"}, id="fixture"),
+PIXELS = [pytest.param(FIXTURES / "correlation.safetensors", {"square", "constant"}, id="fixture"),
           pytest.param(FULL / "correlation.safetensors", {"full", "rect", "square", "constant"}, id="full", marks=needs_full)]
 
 
