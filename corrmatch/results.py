@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from .config import Config, from_dict
 from .data import Classes
 from .evaluation import evaluate
-from .model import load_weights
+from .weights import load_weights
 from .runs import load_checkpoint, read_log
 from .step import CorrMatchNet, build_net
 from .trainer import Result, open_data, train

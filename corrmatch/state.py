@@ -10,7 +10,7 @@ import hashlib, math, time
 from contextlib import nullcontext
 import torch
 from .config import Config, MethodConfig, OptimConfig
-from .model import load_weights
+from .weights import load_weights
 from .processes import Processes, share
 from .step import CorrMatchNet, build_net, train_step
 from .threshold import ClassThreshold, DynamicThreshold, FixedThreshold, MaximumThreshold, MeanThreshold, PixelThreshold

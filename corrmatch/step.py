@@ -11,9 +11,10 @@ from torch import Tensor
 from .config import MethodConfig, ModelConfig
 from .correlation import Correlation, Projection
 from .losses import OHEM, Predictions, Pseudo, corrmatch_loss, supervised_loss
-from .model import DeepLabV3Plus, ResNet, load_weights, perturb
+from .model import DeepLabV3Plus, ResNet, perturb
 from .propagation import propagate_regions
 from .toy import toy_encoder_path
+from .weights import load_weights
 
 # %% ../nbs/07c_step.ipynb #29ce3abe
 class CorrMatchNet(DeepLabV3Plus):

@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from corrmatch.correlation import Correlation, Projection
-from corrmatch.model import DeepLabV3Plus, ResNet, load_weights
+from corrmatch.model import DeepLabV3Plus, ResNet
+from corrmatch.weights import load_weights
 
 FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
