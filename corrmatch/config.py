@@ -22,7 +22,7 @@ def need(
     "Refuse a setting in one line."
     if not ok: raise ValueError(f"{name} is {value}; it has to be {wanted}")
 
-# %% ../nbs/07b_config.ipynb #f727590d
+# %% ../nbs/07b_config.ipynb #70983c8c
 @dataclass
 class DataConfig:
     "Which images, and how they are cut."
@@ -32,7 +32,7 @@ class DataConfig:
     val: str | None = None                        # list of validation images; default: the protocol's, or val.txt
     crop: int = 321                               # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)       # range of the random resize (appendix B)
-    partner: Literal["batch", "crop"] = "batch"   # CutMix partner: the next image of the batch, or a second crop as the authors do
+    partner: Literal["batch", "crop"] = "batch"   # CutMix partner: the neighbour in the batch, or a second crop as the authors do
     check: bool = True                            # read every listed file once before training
     workers: int = 0                              # processes that load images; the numbers do not depend on it
 

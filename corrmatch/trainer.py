@@ -55,7 +55,7 @@ def share_of(batch: int, world: int, parts: int) -> int:
     if batch % (world * parts): raise ValueError(f"batch is {batch}; it cannot be shared evenly by {world} processes with system.accumulate {parts}: choose a multiple of {world * parts}")
     return batch // world
 
-# %% ../nbs/08_trainer.ipynb #5cbc1ca8
+# %% ../nbs/08_trainer.ipynb #986ccc69
 @dataclass
 class Plan:
     "What stays the same while a run trains."
@@ -68,6 +68,8 @@ class Plan:
 
     def __post_init__(self):
         self.share = share_of(self.config.batch, self.me.world, self.config.system.accumulate)
+        if self.share == self.config.system.accumulate and self.config.data.partner == "batch" and self.config.method.unlabelled:
+            raise ValueError(f"each process sees one unlabelled image at a time, which has no neighbour for CutMix: use --data.partner crop, or a batch of {2 * self.config.batch}")
         self.per_epoch = len(self.views) // self.share            # steps
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.evaluate_at = self.config.evaluate_every * self.per_epoch
