@@ -8,6 +8,7 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).resolve().parents[1]
 DIRECTIVE = re.compile(r"^#\s*\|.*\n?", re.M)
 HIDDEN = re.compile(r"^#\s*\|\s*(hide|default_exp|export|exporti)\b", re.M)
+ALT = re.compile(r"^#\s*\|\s*fig-alt:\s*(.+)$", re.M)
 SILENT = re.compile(r"^#\s*\|\s*echo:\s*false", re.M)
 LINK = re.compile(r"""(\]\(|\bsrc=["']|\bhref=["'])(?![a-z]+:|[#/])""")
 NOTE = "<!-- made from nbs/index.ipynb by `make prepare`: edit the notebook, not this file -->\n\n"
@@ -21,15 +22,18 @@ def readme(root: Path = ROOT) -> dict[str, bytes]:
     nb = nbformat.read(root / "nbs" / "index.ipynb", 4)
     nb.metadata.language_info = {"name": "python"}
     nb.cells = [c for c in nb.cells if c.cell_type != "raw" and not (c.cell_type == "code" and HIDDEN.search(c.source))]
+    alts = []
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(to_root, cell.source).replace("](nbs/../", "](").replace('"nbs/../', '"')
             continue
         if SILENT.search(cell.source): cell.metadata["transient"] = {"remove_source": True}
+        alts += [(ALT.findall(cell.source) or ["picture"])[0] for o in cell.outputs if "image/png" in o.get("data", {})]
         cell.source = DIRECTIVE.sub("", cell.source)
         for html in (o.data for o in cell.outputs if "text/html" in o.get("data", {})):
             html["text/html"] = re.sub(r"<style.*?</style>\s*", "", html["text/html"], flags=re.S)
     text, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": "index_files"})
+    text = re.sub(r" *!\[png\]", lambda _: f"![{alts.pop(0)}]", text)
     files = {name.replace(os.sep, "/"): content for name, content in resources["outputs"].items()}
     return {"README.md": (NOTE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n").encode()} | files
 
