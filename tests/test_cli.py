@@ -270,6 +270,32 @@ def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tm
     refused(f"predict {run} {tmp_path}/nowhere --out {tmp_path}/two", "nowhere")
 
 
+def test_a_report_is_one_file_and_replaces_only_an_earlier_report(run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    status, out, _ = corrmatch(f"report {copy} --images 1")
+    text = (copy / "report.html").read_text()
+    assert status == 0 and "report.html" in out and f"{100 * read_log(run, 'scores.csv')['miou'].iloc[-1]:.2f} %" in text
+    assert "http" not in text and "<script" not in text and text.count("<img") == text.count("data:image/") == text.count('alt="')
+    assert corrmatch(f"report {copy} --images 1")[0] == 0
+    (copy / "report.html").write_text("mine")
+    refused(f"report {copy}", "report.html", "--out")
+    refused(f"report {copy} --out {copy}/log.csv", "log.csv", "--out")
+    refused(f"report {tmp_path}/nowhere", "nowhere")
+    assert (copy / "report.html").read_text() == "mine" and numbers(copy).equals(numbers(run))
+
+
+def test_a_training_shows_its_pictures_where_tensorboard_is_installed(sound, run, tmp_path, monkeypatch):
+    class Writer:
+        tags = []
+        def add_scalar(self, *_): pass
+        def add_image(self, tag, *_, **__): self.tags.append(tag)
+        def close(self): pass
+    monkeypatch.setattr(trainer, "board", lambda *_: Writer())
+    watched = train(sound, tmp_path, "watched")
+    assert {tag.split("/")[0] for tag in Writer.tags} >= {"prediction", "pseudo labels", "after propagation", "row of C, point 1"}
+    assert all(torch.equal(v, weights(watched)[k]) for k, v in weights(run).items())
+
+
 def test_a_checkpoint_that_cannot_be_read_is_named(run, tmp_path, sound):
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     for p in copy.glob("*.pt*"): os.truncate(p, 1000)
