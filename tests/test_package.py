@@ -41,7 +41,7 @@ def test_every_import_is_a_requirement():
     config.read(ROOT / "settings.ini", encoding="utf-8")
     asked = {re.split(r"[<>=!~;\[]", r)[0].lower() for r in config["DEFAULT"]["requirements"].split()}
     needed = set().union(*(imported(p) for p in PACKAGE.glob("[a-z]*.py"))) - set(sys.stdlib_module_names) - {"corrmatch"}
-    optional = {"tensorboard", "timm"}
+    optional = {"tensorboard", "timm", "onnx", "onnxscript", "onnxruntime"}
     assert {DISTRIBUTION.get(n, n).lower() for n in needed} - optional <= asked, f"imported {sorted(needed)}, required {sorted(asked)}"
     assert not asked - {DISTRIBUTION.get(n, n).lower() for n in needed}, "a requirement that nothing imports"
 
