@@ -106,7 +106,7 @@ def imagenet_state(backbone: nn.Module) -> dict:
     try: return weights.get_state_dict(progress=True, check_hash=True)
     except Exception as e: raise OSError(f"{weights.url} cannot be fetched ({str(e).splitlines()[0] if str(e) else type(e).__name__}): download it elsewhere and give the file instead of 'imagenet'") from None
 
-# %% ../nbs/02a_weights.ipynb #df43c375
+# %% ../nbs/02a_weights.ipynb #62532adf
 def load_weights(
     module: nn.Module,  # an encoder, or a whole network
     weights,            # 'imagenet', a file, or a state dict: of an encoder or of a whole network
@@ -119,8 +119,8 @@ def load_weights(
     whole = any(k.startswith("backbone.") for k in state)
     target = module if whole else encoder
     if whole and target is encoder: state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
-    if hasattr(encoder, "pretrained_state") and not whole and difference(encoder, state): state = encoder.pretrained_state(state)
     own = target.state_dict()
+    if hasattr(encoder, "pretrained_state") and not whole and not state.keys() <= own.keys(): state = encoder.pretrained_state(state)  # another project's names
     filled = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | state
     if wrong := difference(target, filled):
         name = "the weights" if isinstance(weights, Mapping) else f"the weights of {weights}"
