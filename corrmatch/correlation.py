@@ -65,7 +65,8 @@ def shapes_from_rows(
         up = F.interpolate(up[:, None], tuple(size), mode="bilinear", align_corners=True)[:, 0]
         low, high = up.amin((1, 2), keepdim=True), up.amax((1, 2), keepdim=True)
         rounding = 16 * torch.finfo(up.dtype).eps * high.abs()
-        shape.copy_((up - low > (high - low) / 2) & (high - low > rounding))
+        half = ((high - low) / 2).masked_fill(~(high - low > rounding), torch.inf)  # nothing of a flat row is above
+        torch.gt(up.sub_(low), half, out=shape)
     return shapes
 
 # %% ../nbs/03_correlation.ipynb #db323e75
@@ -157,6 +158,7 @@ class Correlation(nn.Module):
         num_shapes: int = 128,          # S rows are drawn, unless `index` names them
         index: Tensor | None = None,    # (S,) int64 positions
         generator: torch.Generator | None = None,  # for the draw
+        shapes_of: slice = slice(None), # images whose shapes are wanted
     ) -> tuple[Tensor, Tensor]:         # correlated logits (B,K,H,W); shapes (B,S,H,W) bool
         check_inputs(features, logits, self.conv1, index)
         cells, size = features.shape[-2:], logits.shape[-2:]
@@ -164,5 +166,5 @@ class Correlation(nn.Module):
         z = resize(logits.detach(), cells).flatten(2)
         corr_logits = propagate(z, w1, w2, self.chunk(z)).unflatten(2, cells)
         if index is None: index = draw_positions(z.shape[2], num_shapes, generator)
-        rows = correlation_rows(w1.detach(), w2.detach(), index.to(w1.device)).unflatten(2, cells)
+        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device)).unflatten(2, cells)
         return resize(corr_logits, size), shapes_from_rows(rows, size)

@@ -63,11 +63,10 @@ def soft_loss(
 ) -> Tensor:
     "Distance from the weak view's probabilities: summed over the mask, divided by the valid pixels (Eq. 3)."
     if kind not in ("kl", "cross_entropy", "cosine"): raise ValueError(f"soft loss {kind!r}; there are kl, cross_entropy and cosine")
-    teacher = teacher_logits.detach().softmax(1)
-    if kind == "cosine": distance = 1 - F.cosine_similarity(student_logits.softmax(1), teacher, dim=1)
-    else:
-        log_student = student_logits.log_softmax(1)
-        distance = F.kl_div(log_student, teacher, reduction="none").sum(1) if kind == "kl" else -(teacher * log_student).sum(1)
+    teacher = teacher_logits.detach()
+    if kind == "kl": distance = F.kl_div(student_logits.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True).sum(1)
+    elif kind == "cross_entropy": distance = -(teacher.softmax(1) * student_logits.log_softmax(1)).sum(1)
+    else: distance = 1 - F.cosine_similarity(student_logits.softmax(1), teacher.softmax(1), dim=1)
     return mean_over(distance, mask, valid, count)
 
 # %% ../nbs/06_losses.ipynb #85c1cd6b

@@ -9,7 +9,7 @@ __all__ = ['CorrMatchNet', 'build_net', 'halves', 'mix', 'pseudo_labels', 'with_
 import torch
 from torch import Tensor
 from .config import MethodConfig, ModelConfig
-from .correlation import Correlation, Projection
+from .correlation import Correlation, Projection, at_least_float32, resize
 from .losses import OHEM, Predictions, Pseudo, corrmatch_loss, supervised_loss
 from .model import DeepLabV3Plus, ResNet, perturb
 from .propagation import propagate_regions
@@ -26,18 +26,19 @@ class CorrMatchNet(DeepLabV3Plus):
         self.proj = Projection(backbone.channels[-1], projection, dropout)
         self.corr = Correlation(projection, num_classes)
 
-    def forward(self, images, full=False, correlate=True, perturbation=0., num_shapes=0, index=None, generator=None):
-        size = images.shape[-2:]
+    def forward(self, images, full=False, correlate=True, perturbation=0., num_shapes=0, index=None, generator=None, weak=slice(None)):
+        size = images.shape[-2:]  # weak: the images that get a perturbed prediction and shapes
         with torch.autocast(images.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             low, high = self.encode(images)
             if full and perturbation:  # clean and perturbed copies share one pass, so that batch norm sees both
                 low2, high2 = perturb(low, perturbation), perturb(high, perturbation)
-                logits, perturbed = self.decode(torch.cat([low, low2]), torch.cat([high, high2]), size).chunk(2)
-            else: logits, perturbed = self.decode(low, high, size), None
+                logits, perturbed = self.decode(torch.cat([low, low2]), torch.cat([high, high2]), low.shape[-2:]).chunk(2)
+            else: logits, perturbed = self.decode(low, high, low.shape[-2:]), None
             features = self.proj(high) if full and correlate else None
-        logits, perturbed, features = (t.float() if t is not None and t.dtype == torch.bfloat16 else t for t in (logits, perturbed, features))
+        logits = resize(logits, size)  # in float32, as everything from here on
         if not full: return logits
-        corr, shapes = self.corr(features, logits, num_shapes, index, generator) if correlate else (None, None)
+        if perturbed is not None: perturbed = resize(perturbed[weak], size)
+        corr, shapes = self.corr(*at_least_float32(features), logits, num_shapes, index, generator, weak) if correlate else (None, None)
         return Predictions(logits, corr, perturbed), shapes
 
 # %% ../nbs/07c_step.ipynb #71034081
@@ -55,9 +56,9 @@ def build_net(
 def halves(
     out: Predictions,
 ) -> tuple[Predictions, Predictions]:
-    "The predictions of the first and of the second half of a batch."
-    first, second = zip(*(t.chunk(2) if t is not None else (None, None) for t in out))
-    return Predictions(*first), Predictions(*second)
+    "The predictions of the first and of the second half of a batch; the perturbed ones are the second half's."
+    (x, w), (corr_x, corr_w) = (t.chunk(2) if t is not None else (None, None) for t in out[:2])
+    return Predictions(x, corr_x), Predictions(w, corr_w, out.perturbed)
 
 # %% ../nbs/07c_step.ipynb #b8f83a1c
 def mix(a, b, box):
@@ -67,7 +68,7 @@ def mix(a, b, box):
 # %% ../nbs/07c_step.ipynb #1dba9dc2
 def pseudo_labels(
     logits: Tensor,         # (B,K,H,W) weak prediction, no gradient
-    logits_mix: Tensor,     # (B,K,H,W) the CutMix partner's weak prediction
+    logits_mix: Tensor | None,  # (B,K,H,W) the CutMix partner's weak prediction; None: the partner is the next image of the batch
     shapes: Tensor | None,  # (B,S,H,W) bool; None: no region propagation
     batch: dict,            # valid_u, valid_mix, box: (B,H,W) bool
     threshold,              # moves, then decides
@@ -77,10 +78,10 @@ def pseudo_labels(
     "From two weak predictions to pseudo labels: CutMix, threshold (Eq. 11, 13), regions (Algorithm 1)."
     box, valid_w = batch["box"], batch["valid_u"]
     confidence_w, labels_w = logits.softmax(1).max(1)
-    confidence_m, labels_m = logits_mix.softmax(1).max(1)
+    confidence_m, labels_m = (confidence_w.roll(1, 0), labels_w.roll(1, 0)) if logits_mix is None else logits_mix.softmax(1).max(1)
     confidence, labels = mix(confidence_w, confidence_m, box), mix(labels_w, labels_m, box)
     valid = mix(valid_w, batch["valid_mix"], box)
-    threshold.update(logits, valid, reduce)
+    threshold.update(logits, valid, reduce, seen=(confidence_w, labels_w))
     confident_w = (confidence_w >= threshold.per_pixel(labels_w)) & valid_w
     confident = (confidence >= threshold.per_pixel(labels)) & valid
     if shapes is None: return Pseudo(labels_w, confident_w, valid_w, labels, confident, confident, valid)
@@ -121,12 +122,11 @@ def train_step(
     options = dict(full=True, correlate=method.pixel, generator=generator)
     # the network: partner, labelled and weak together, strong
     batch, logits_mix = with_partner(net, batch)
-    both, shapes = net(torch.cat([batch["image_x"], batch["image_w"]]), num_shapes=rows, index=index, perturbation=method.perturbation if method.weights.fp_u else 0., **options)
+    weak_half = slice(len(batch["image_x"]), None)
+    both, shapes = net(torch.cat([batch["image_x"], batch["image_w"]]), num_shapes=rows, index=index, perturbation=method.perturbation if method.weights.fp_u else 0., weak=weak_half, **options)
     strong, _ = net(mix(batch["image_s"], batch["image_s_mix"], batch["box"]), **options)
     labelled, weak = halves(both)
     # what to believe
-    logits_w = weak.logits.detach()
-    if logits_mix is None: logits_mix = logits_w.roll(1, 0)
-    pseudo = pseudo_labels(logits_w, logits_mix, shapes.chunk(2)[1] if rows else None, batch, threshold, method.region_threshold, reduce)
+    pseudo = pseudo_labels(weak.logits.detach(), logits_mix, shapes if rows else None, batch, threshold, method.region_threshold, reduce)
     # what to learn
     return corrmatch_loss(labelled, batch["labels_x"], weak, strong, pseudo, method.weights, ohem, method.soft, count), pseudo

@@ -14,10 +14,11 @@ from torch import Tensor
 def confidences(
     logits: Tensor,               # (B,K,H,W)
     valid: Tensor | None = None,  # (B,H,W) bool; None: every pixel counts
+    seen: tuple[Tensor, Tensor] | None = None,  # confidence and label, if they are known already
 ) -> tuple[Tensor, Tensor]:       # (B,H,W) confidence, -inf where not valid; (B,H,W) label
     "The largest class probability of each pixel, and its class."
     if logits.dim() != 4: raise ValueError(f"logits of shape {tuple(logits.shape)}; pass (images, classes, height, width)")
-    confidence, labels = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32)).max(1)
+    confidence, labels = seen or logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32)).max(1)
     if valid is None: return confidence, labels
     if valid.dtype != torch.bool: raise ValueError(f"valid holds {valid.dtype}; pass a bool mask that is True where a pixel counts (ignore != 255)")
     if valid.shape != labels.shape: raise ValueError(f"valid has shape {tuple(valid.shape)}, the logits need {tuple(labels.shape)}")
@@ -27,9 +28,10 @@ def confidences(
 def class_maxima(
     logits: Tensor,               # (B,K,H,W)
     valid: Tensor | None = None,  # (B,H,W) bool
+    seen: tuple[Tensor, Tensor] | None = None,  # as in `confidences`
 ) -> Tensor:                      # (K,) highest confidence of each class, -inf for a class that no valid pixel has
     "The highest confidence among the valid pixels of each predicted class (Eq. 14)."
-    confidence, labels = confidences(logits, valid)
+    confidence, labels = confidences(logits, valid, seen)
     rows = confidence.flatten(0, 1)                                      # (B*H, W)
     best = rows.new_full((len(rows), logits.shape[1]), -torch.inf)       # (B*H, K)
     return best.scatter_reduce(1, labels.flatten(0, 1), rows, "amax").amax(0)
@@ -54,7 +56,7 @@ class Threshold:
         if not 0 <= momentum <= 1: raise ValueError(f"a momentum of {momentum}; it is the share of the old value, between 0 and 1")
         self.value, self.momentum = float(init), float(momentum)
 
-    def evidence(self, logits, valid): return class_maxima(logits, valid)
+    def evidence(self, logits, valid, seen=None): return class_maxima(logits, valid, seen)
     def move(self, evidence): raise NotImplementedError
     def average(self, old, new): return self.momentum * old + (1 - self.momentum) * new
     def per_pixel(self, labels: Tensor) -> float | Tensor: return self.value
@@ -74,9 +76,10 @@ class Threshold:
         logits: Tensor,               # (B,K,H,W) weak prediction
         valid: Tensor | None = None,  # (B,H,W) bool
         reduce=None,                  # joins the evidence of all processes, by `reduce_op`
+        seen=None,                    # as in `confidences`
     ) -> float | Tensor:              # the new value
         "Move towards what this batch says; stay where it says nothing."
-        evidence = self.evidence(logits, valid)
+        evidence = self.evidence(logits, valid, seen)
         self.move(evidence if reduce is None else reduce(evidence))
         return self.value
 
@@ -91,7 +94,7 @@ class DynamicThreshold(Threshold):
 class FixedThreshold(Threshold):
     "A threshold that stays."
     def __init__(self, value: float): super().__init__(value, 1.0)
-    def update(self, logits=None, valid=None, reduce=None) -> float: return self.value
+    def update(self, logits=None, valid=None, reduce=None, seen=None) -> float: return self.value
 
 # %% ../nbs/05_threshold.ipynb #481bd631
 class MaximumThreshold(Threshold):
@@ -105,8 +108,8 @@ class MeanThreshold(Threshold):
     "Follows the mean confidence of all valid pixels (Table 12)."
     reduce_op = "sum"
 
-    def evidence(self, logits, valid):  # (2,) sum of the confidences, number of pixels
-        confidence, _ = confidences(logits, valid)
+    def evidence(self, logits, valid, seen=None):  # (2,) sum of the confidences, number of pixels
+        confidence, _ = confidences(logits, valid, seen)
         seen = confidence > -torch.inf
         return torch.stack([confidence.where(seen, 0).sum(), seen.sum().to(confidence)])
 
@@ -119,8 +122,8 @@ class PixelThreshold(Threshold):
     "One threshold for each pixel position (Table 12)."
     reduce_op = "sum"
 
-    def evidence(self, logits, valid):  # (2,H,W) over the images: sum of the confidences, number of pixels
-        confidence, _ = confidences(logits, valid)
+    def evidence(self, logits, valid, seen=None):  # (2,H,W) over the images: sum of the confidences, number of pixels
+        confidence, _ = confidences(logits, valid, seen)
         seen = confidence > -torch.inf
         return torch.stack([confidence.where(seen, 0).sum(0), seen.sum(0).to(confidence)])
 
