@@ -168,7 +168,7 @@ def images_part(net, views, each: pd.Series, classes: Classes, config: Config, c
     return section("Best and worst images", paragraph("By the mIoU of each validation image alone. It jumps where a small class is missed, so look at the pixels too."),
                    key(classes, ("ignored or no class", (255, 255, 255)), ("error", RED), ("error map: ignored", BLUE)), *parts)
 
-# %% ../nbs/10c_report.ipynb #58504d9e
+# %% ../nbs/10c_report.ipynb #142d9ffd
 def trusted_text(e: dict, truth) -> str:
     "How much of an image is trusted before and after propagation, and how much of that is right."
     def share(mask, labels):
@@ -190,7 +190,7 @@ def unlabelled_part(net, views, classes: Classes, config: Config, tau, count: in
                  "after propagation": f"Trusted pixels after propagation, {100 * e['mask'].float().mean():.0f} % of the image; the rest is white."}
         parts += [f"<h3>{html.escape(id)}</h3>", paragraph(trusted_text(e, truth)) if config.method.region else "", '<div class="row">', picture(photo, "image, points 1 to 3", f"The image {id} with three marked points.", photo=True),
                   picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."), *(picture(p, n, words.get(n, f"Which positions the network holds to be like the one of {n[10:]}.")) for n, p in pictures.items()), "</div>"]
-    return section("Pseudo labels", paragraph(f"The first validation images, treated as if they had no masks, with the threshold {tau:.3f} of the run. White: not trusted. A row of C shows in bright colours which positions the network holds to be like the marked one; "
+    return section("Pseudo labels", paragraph(f"The first validation images, or the middle of them in the size of the training crop, treated as if they had no masks, with the threshold {tau:.3f} of the run. White: not trusted. A row of C shows in bright colours which positions the network holds to be like the marked one; "
                    "each row is scaled to its own maximum. The points are the same in every report."), "" if config.method.pixel else paragraph("Pixel propagation was off in this run, so no loss has trained C, and it is not shown."), key(classes), *parts)
 
 # %% ../nbs/10c_report.ipynb #129506eb
