@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['CorrMatchNet', 'build_net', 'halves', 'mix', 'pseudo_labels', 'with_partner', 'train_step']
 
-# %% ../nbs/07c_step.ipynb #f7b685b0
+# %% ../nbs/07c_step.ipynb #48e2a691
 import torch
 from torch import Tensor
 from .config import MethodConfig, ModelConfig
 from .correlation import Correlation, Projection, at_least_float32, resize
 from .losses import OHEM, Predictions, Pseudo, corrmatch_loss, supervised_loss
-from .model import DeepLabV3Plus, ResNet, perturb
+from .encoders import make_encoder
+from .model import DeepLabV3Plus, perturb
 from .propagation import propagate_regions
 from .toy import toy_encoder_path
 from .weights import load_weights
@@ -41,14 +42,14 @@ class CorrMatchNet(DeepLabV3Plus):
         corr, shapes = self.corr(*at_least_float32(features), logits, num_shapes, index, generator, weak) if correlate else (None, None)
         return Predictions(logits, corr, perturbed), shapes
 
-# %% ../nbs/07c_step.ipynb #71034081
+# %% ../nbs/07c_step.ipynb #be8ed7f9
 def build_net(
     config: ModelConfig,
     num_classes: int,
     load: bool = True,  # read config.weights (not needed when a checkpoint follows)
 ) -> CorrMatchNet:
     "Build the training network; `weights` fills the encoder."
-    backbone = ResNet(config.encoder, config.stem, config.width, config.output_stride)
+    backbone = make_encoder(config.encoder, config.stem, config.width, config.output_stride)
     if load and config.weights: load_weights(backbone, toy_encoder_path() if config.weights == "toy" else config.weights)
     return CorrMatchNet(backbone, num_classes, config.projection, config.dropout, channels=config.channels, low_channels=config.low_channels, rates=config.rates)
 
