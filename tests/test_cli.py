@@ -270,6 +270,24 @@ def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tm
     refused(f"predict {run} {tmp_path}/nowhere --out {tmp_path}/two", "nowhere")
 
 
+@pytest.mark.parametrize("kind, ending", [("torch", ".pt2"), ("onnx", ".onnx")])
+def test_export_writes_a_file_that_answers_as_the_run_does(kind, ending, run, sound, tmp_path):
+    from corrmatch.evaluation import predict
+    from corrmatch.export import load_exported, to_unit, why_no_onnx
+    if kind == "onnx" and (why := why_no_onnx()): pytest.skip(why)
+    file = tmp_path / f"net{ending}"
+    status, said, err = corrmatch(f"export {run} --format {kind} --out {file} --which last")
+    assert status == 0 and str(file) in said and not err, err
+    model, details = load_exported(file)
+    picture, net = Image.open(image(sound, "val_0000")).resize((75, 53)), load_run(run, "last")[0]
+    assert details["names"] == list(TOY_CLASSES.names) and (model(to_unit(picture)[None]).argmax(1)[0] == predict(net, picture)).float().mean() > 0.999
+    before = file.read_bytes()
+    refused(f"export {run} --format {kind} --out {file}", file, "already", "--out")
+    refused(f"export {run} --format {kind} --out {tmp_path / 'net.bin'}", "net.bin", ending)
+    refused(f"export {tmp_path / 'nothing'} --format {kind} --out {tmp_path / f'other{ending}'}", "nothing", "no such run folder")
+    assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
 def test_a_report_is_one_file_and_replaces_only_an_earlier_report(run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     status, out, _ = corrmatch(f"report {copy} --images 1")
