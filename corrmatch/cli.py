@@ -235,7 +235,7 @@ def one_line(
     rows = [row.strip("│ ") for row in text.splitlines() if row[:1] not in ("╭", "╰")]
     parts = re.split(r"\n[─-]{3,}\n", "\n".join(rows))
     found, *others = parts[1:] if text[:1] != "╭" and len(parts) > 1 else parts  # without a frame the title is a part of its own
-    said = [" ".join(found.split("\n\n")[0].split()).rstrip(".")]
+    said = [re.sub(r"^Error parsing __tyro\S+ ", "", " ".join(found.split("\n\n")[0].split()).rstrip("."))]
     for text in others:
         options = re.findall(r"^--?[\w.-]+", text, re.M)
         if options and not text.startswith("Argument helptext"): said.append(f"perhaps you meant {options[0]}")
