@@ -79,7 +79,7 @@ def score_each(
         total, each[id] = total + one, one.miou
     return total, pd.Series(each, dtype=float).sort_values(kind="stable").rename("mIoU")
 
-# %% ../nbs/10b_review.ipynb #5850fb4b
+# %% ../nbs/10b_review.ipynb #fe7f816b
 RED, BLUE = (214, 39, 40), (94, 129, 172)
 
 def error_map(
@@ -90,7 +90,8 @@ def error_map(
     pred, truth = np.asarray(pred), np.asarray(truth)
     grey = 128 + np.asarray(photo, float).mean(2, keepdims=True) / 2
     out = np.repeat(grey, 3, 2).astype(np.uint8)
-    out[(pred != truth) & (truth != 255)], out[truth == 255] = RED, BLUE
+    out[pred != truth] = RED
+    out[truth == 255] = BLUE
     return out
 
 # %% ../nbs/10b_review.ipynb #a1da2d3f
