@@ -34,7 +34,7 @@ def draw_demo(
     keep(curves(dict(reversed(logs.items())), scores), "curves")
     keep(bars(table), "classes")
 
-# %% ../nbs/10a_demo.ipynb #0123654f
+# %% ../nbs/10a_demo.ipynb #98257137
 def demo(
     out: Path = Path("runs"),  # folder for the runs
     seed: int = 0,             # of weights, views and shapes
@@ -46,8 +46,10 @@ def demo(
     full = replace(toy(), name="demo/corrmatch", out=str(out), seed=seed)
     if steps: full = replace(full, steps=steps)
     configs = {"labelled only": labelled_only(full, "demo/labelled_only"), "CorrMatch": full}
-    results = {name: finish(config, progress) for name, config in configs.items()}
-    if not all(r.finished for r in results.values()): raise KeyboardInterrupt
+    results = {}
+    for name, config in configs.items():
+        results[name] = finish(config, progress)
+        if not results[name].finished: raise KeyboardInterrupt  # the same command goes on
     runs = {name: r.folder for name, r in results.items()}
     table = score_table(runs).round(1)
     table.to_csv(here / "scores.csv", index_label="class")
