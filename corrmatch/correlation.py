@@ -166,5 +166,5 @@ class Correlation(nn.Module):
         z = resize(logits.detach(), cells).flatten(2)
         corr_logits = propagate(z, w1, w2, self.chunk(z)).unflatten(2, cells)
         if index is None: index = draw_positions(z.shape[2], num_shapes, generator)
-        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device, non_blocking=True)).unflatten(2, cells)
+        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device)).unflatten(2, cells)
         return resize(corr_logits, size), shapes_from_rows(rows, size)
