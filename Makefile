@@ -11,11 +11,11 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-warn-sc
 METADATA := settings.ini setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test docs lab prepare clean
+.PHONY: help install dev demo test docs docs-test lab prepare clean
 .SILENT:
 
 help:  ## list the targets
-	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit("corrmatch needs Python 3.10 or newer, this is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
@@ -40,6 +40,10 @@ install: $(VENV)/.installed  ## install the package into .venv
 dev: $(VENV)/.dev  ## install the development tools as well
 	echo "ready: make test, make docs, make lab"
 
+$(VENV)/.browser: $(VENV)/.dev
+	$(PIP) --no-build-isolation -e '.[browser]'
+	touch $@
+
 demo: $(VENV)/.installed  ## train and evaluate on the toy dataset: at most 10 minutes on 2 cores
 	$(BIN)/corrmatch demo $(ARGS)
 
@@ -50,6 +54,9 @@ docs: $(VENV)/.dev  ## build the site into docs/_build/html
 	$(BIN)/python -c 'import myst_nb' 2>/dev/null || { echo "the site needs Python 3.11 or newer: remove $(VENV), then make PYTHON=python3.12 docs"; exit 1; }
 	$(BIN)/python -m sphinx -q -E -W --keep-going -d docs/_build/doctrees -c docs nbs docs/_build/html
 	echo "the site is in docs/_build/html: open index.html, or python3 -m http.server -d docs/_build/html"
+
+docs-test: docs $(VENV)/.browser  ## look at the site, a report and JupyterLab in a browser (ARGS="-m ''" for every notebook in JupyterLab)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest docs/tests -m "not slow" $(ARGS)
 
 lab: $(VENV)/.dev  ## open JupyterLab at the root of the repository
 	$(BIN)/python -m jupyter lab $(ARGS)

@@ -16,6 +16,6 @@ setup(
                  "Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Image Recognition"],
     packages=find_packages(include=[lib, f"{lib}.*"]), package_data={lib: ["assets/**/*"]},
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "tensorboard", "timm", "onnx")},
+    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "browser", "tensorboard", "timm", "onnx")},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{lib}={lib}._modidx:d"]},
     zip_safe=False)
