@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['BEGUN', 'open_run', 'write_atomic', 'save_json', 'check_plain', 'save_checkpoint', 'load_checkpoint', 'append_row',
-           'read_log', 'trim_rows', 'environment', 'find_device']
+           'read_log', 'trim_rows', 'environment', 'changes', 'find_device']
 
-# %% ../nbs/07a_runs.ipynb #e1e3c051
+# %% ../nbs/07a_runs.ipynb #e2dbc7ea
 import csv, json, os, platform, shutil, subprocess, warnings
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,15 +32,25 @@ def open_run(
         raise FileExistsError(f"{folder} exists and is no run folder; choose another --name or --out")
     return folder
 
-# %% ../nbs/07a_runs.ipynb #a7779601
+# %% ../nbs/07a_runs.ipynb #3a4946d7
+@contextmanager
+def writing(path):
+    "A write that fails is said in one line: which file, why, what to do."
+    try: yield
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error.__context__ or error).splitlines()[0]
+        raise OSError(f"{path}: cannot be written ({why}); what was saved before is whole: make room, then continue with --resume") from error
+
+# %% ../nbs/07a_runs.ipynb #519ad8a4
 def write_atomic(path, write):
     "Call `write(temporary path)`, then rename: a reader sees the old file or the new one, never half of one."
     path, part = Path(path), Path(f"{path}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write(part)
-        with open(part, "r+b") as f: os.fsync(f.fileno())
-        os.replace(part, path)
+        with writing(path):
+            write(part)
+            with open(part, "r+b") as f: os.fsync(f.fileno())
+            os.replace(part, path)
     finally: part.unlink(missing_ok=True)
     sync_folder(path.parent)
 
@@ -99,12 +109,12 @@ def load_checkpoint(
         return state
     raise FileNotFoundError(f"no usable checkpoint in {path.parent}: {'; '.join(found)}; give the folder of a run that has saved one, or start again under another --name")
 
-# %% ../nbs/07a_runs.ipynb #909df670
+# %% ../nbs/07a_runs.ipynb #3d84f098
 def append_row(path, row: dict):
     "Append one row to a CSV file; the first row writes the header, later rows must have the same columns."
     path = Path(path)
     new = not path.exists() or not path.stat().st_size
-    with open(path, "a+", newline="", encoding="utf-8") as f:
+    with writing(path), open(path, "a+", newline="", encoding="utf-8") as f:
         f.seek(0)
         columns = list(row) if new else next(csv.reader(f))
         if missing := [c for c in columns if c not in row]: raise ValueError(f"{path}: a row without {', '.join(missing)}; every row needs the columns of the first line")
@@ -145,6 +155,23 @@ def commit(clone: Path) -> str:
     if not (clone / ".git").exists() or not shutil.which("git"): return "unknown"
     git = subprocess.run(["git", "--no-optional-locks", "describe", "--always", "--dirty"], cwd=clone, capture_output=True, text=True)
     return git.stdout.strip() if git.returncode == 0 else "unknown"
+
+# %% ../nbs/07a_runs.ipynb #333cd065
+def changes(
+    then: dict,  # of the checkpoint: class names, ids of each list, environment
+    now: dict,   # the same, of today
+) -> tuple[list[str], list[str]]:  # what would make it another run; what may change the last digits
+    "What has changed around a run since its checkpoint, one readable line each; what the checkpoint does not say is not compared."
+    wrong, (a, b) = [], ((d.get("classes") or now["classes"] for d in (then, now)))
+    if len(a["names"]) != len(b["names"]): wrong.append(f"classes: {len(a['names'])} then, {len(b['names'])} now")
+    else: wrong += [f"class {k}: {m!r} then, {n!r} now" for k, (m, n) in enumerate(zip(a["names"], b["names"])) if m != n]
+    if a["ignore_index"] != b["ignore_index"]: wrong.append(f"ignore_index: {a['ignore_index']} then, {b['ignore_index']} now")
+    for name, ids in now["lists"].items():
+        old, new = (list(x) for x in (then.get("lists", now["lists"])[name], ids))
+        parts = [f"{len(x)} {what} (e.g. {min(x)})" for what, x in (("gone", set(old) - set(new)), ("new", set(new) - set(old))) if x]
+        if old != new: wrong.append(f"{name} list: {', '.join(parts) or 'another order'}")
+    versions = then.get("environment", {})
+    return wrong, [f"{key}: {value} then, {now['environment'].get(key)} now" for key, value in versions.items() if now["environment"].get(key) != value]
 
 # %% ../nbs/07a_runs.ipynb #bfb636b3
 def find_device(name: str = "auto") -> torch.device:
