@@ -112,7 +112,7 @@ def find_layout(
     inside = sorted(d for d in root.iterdir() if d.is_dir() and layout_of(d))
     raise FileNotFoundError(f"{root}: no {wanted} in it; " + (f"did you mean {inside[0]}?" if inside else "put the images into one of them"))
 
-# %% ../nbs/00a_folders.ipynb #88de66c6
+# %% ../nbs/00a_folders.ipynb #c12aab8e
 def find_images(
     base: Path,  # image folder
     endings,     # what an image file ends in
@@ -123,6 +123,7 @@ def find_images(
         name = path.relative_to(base).as_posix()
         ending = next((e for e in endings if name.lower().endswith(e.lower())), None)
         if ending is None or path.name.startswith("."): continue
+        if not name.isprintable(): raise ValueError(f"{base}: the file name {name!r} holds a line break or another character that cannot be printed; rename it")
         if (id := name[:-len(ending)]) in found: raise ValueError(f"{path}: has the same id as {found[id].name}; rename or remove one of them")
         found[id] = path
     return found
@@ -190,13 +191,14 @@ def why_unreadable(
     else: what = f"cannot be decoded ({' '.join(str(getattr(error, 'strerror', None) or error).split())})"
     return what, "replace the file or remove its id from the lists"
 
-# %% ../nbs/00a_folders.ipynb #838a1d0b
+# %% ../nbs/00a_folders.ipynb #4892cb05
 _opening = threading.Lock()  # warning filters belong to the whole process
 
 def open_image(
     path,
 ) -> Image.Image:  # decoded, upright
     "Open and decode an image file; whatever cannot be decoded is a ValueError that names the file."
+    if (p := Path(path)).exists() and not (p.is_file() or p.is_dir()): raise ValueError(f"{path}: a pipe or a device, not a file; replace it or remove its id from the lists")
     try:
         with _opening, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
