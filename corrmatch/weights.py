@@ -6,13 +6,14 @@
 __all__ = ['WRAPPINGS', 'PREFIXES', 'difference', 'plainly_wrong', 'unreadable', 'read_file', 'read_state', 'suspicion',
            'imagenet_state', 'load_weights']
 
-# %% ../nbs/02a_weights.ipynb #0815794e
+# %% ../nbs/02a_weights.ipynb #5dc02b7d
 import re, warnings
 from collections.abc import Mapping
 from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 from .model import ENCODERS
 
@@ -34,15 +35,14 @@ def plainly_wrong(file: Path) -> str:
     if start.startswith(b"version https://git-lfs"): return "is a pointer of Git LFS, not the file itself: run `git lfs pull` where it came from"
     return ""
 
-# %% ../nbs/02a_weights.ipynb #5c57554e
+# %% ../nbs/02a_weights.ipynb #07adf8a2
 def unreadable(error: Exception, size: int) -> str:
     "Why a file could not be read, in one line, from what torch said."
-    if isinstance(error, ImportError): return "is in the safetensors format: pip install safetensors"
     if asked := re.search(r"GLOBAL (\S+)", str(error)):
         return f"asks for {asked[1]} while it is read, which can run code, and is refused: have its author save the tensors alone, torch.save(model.state_dict(), file)"
     return f"is no file of tensors, or a damaged one ({size} bytes): copy or download it again, or make one with torch.save(model.state_dict(), file)"
 
-# %% ../nbs/02a_weights.ipynb #06eba259
+# %% ../nbs/02a_weights.ipynb #9a601a66
 _scalar = np.float64(0).__reduce__()[0]  # the function that makes a NumPy number
 _numbers = [(_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), np.dtype, *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8")}]
 
@@ -52,9 +52,7 @@ def read_file(file):
     if not file.exists(): raise FileNotFoundError(f"{file}: there is no such file of weights")
     if wrong := plainly_wrong(file): raise ValueError(f"{file} {wrong}")
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-            return load_file(file)
+        if file.suffix == ".safetensors": return load_file(file)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers):
             warnings.simplefilter("ignore")  # about the age of the format
             return torch.load(file, map_location="cpu", weights_only=True)
