@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODES', 'need_class_ids', 'confusion', 'ConfusionMatrix', 'whole', 'middle', 'center_crop', 'windows',
-           'sliding_window', 'scores', 'evaluating', 'evaluate', 'predict', 'palette_image', 'save_prediction',
-           'overlay']
+           'sliding_window', 'scores', 'evaluating', 'evaluate', 'trusted', 'predict', 'palette_image',
+           'save_prediction', 'overlay']
 
 # %% ../nbs/07_evaluation.ipynb #07514f12
 from contextlib import contextmanager
@@ -178,7 +178,7 @@ def evaluating(
     finally:
         for module, training in modes: module.training = training
 
-# %% ../nbs/07_evaluation.ipynb #dfe4ca51
+# %% ../nbs/07_evaluation.ipynb #4bef239c
 def evaluate(
     model,                    # images (1,3,H,W) -> logits
     dataset,                  # items with image (3,H,W) normalised, labels (H,W) and perhaps id
@@ -187,6 +187,7 @@ def evaluate(
     size: int | None = None,  # side of the crop or window
     progress: bool = True,    # show a bar
     workers: int = 0,         # processes that read images
+    look=None,                # called with the scores (K,H,W) and labels (H,W) of each image
 ) -> ConfusionMatrix:
     "Predict each image once, at its own size, and count."
     matrix = ConfusionMatrix(len(classes))
@@ -194,10 +195,25 @@ def evaluate(
     with evaluating(model):
         for i, item in enumerate(tqdm(items, "evaluate", len(dataset), leave=False, disable=not progress)):
             labels = item["labels"].masked_fill(item["labels"] == classes.ignore_index, matrix.ignore_index)
-            pred = scores(model, item["image"][None], mode, size).argmax(1)[0]
-            try: matrix.update(pred, middle(labels, size) if mode == "center_crop" else labels)
+            said, labels = scores(model, item["image"][None], mode, size)[0], middle(labels, size) if mode == "center_crop" else labels
+            try: matrix.update(said.argmax(0), labels)
             except ValueError as error: raise ValueError(f"{item.get('id', f'image {i}')}: {error}") from None
+            if look: look(said, labels)
     return matrix
+
+# %% ../nbs/07_evaluation.ipynb #a9c5d569
+def trusted(
+    said: Tensor,        # (K,H,W) scores of one image, as `look` gets them
+    labels: Tensor,      # (H,W) class ids, 255 = ignored
+    tau: float,          # threshold
+    mode: str = "whole", # that made the scores
+) -> Tensor:             # (3,) int64, on the device of the scores: pixels with a label; trusted; trusted and right
+    "Count what a threshold would trust, and what of it is right."
+    p = said / said.sum(0) if mode == "sliding_window" else said.softmax(0)
+    (confidence, pred), labels = p.max(0), labels.to(said.device)
+    known = labels != 255
+    sure = known & (confidence >= tau)
+    return torch.stack([known.sum(), sure.sum(), (sure & (pred == labels)).sum()])
 
 # %% ../nbs/07_evaluation.ipynb #ca6171d6
 def predict(

@@ -6,7 +6,7 @@
 __all__ = ['DataError', 'open_data', 'share_of', 'Plan', 'to_device', 'make_plan', 'log_row', 'board', 'write', 'score', 'Result',
            'Interrupt', 'save', 'begin', 'keep_score', 'train']
 
-# %% ../nbs/08_trainer.ipynb #a31190ce
+# %% ../nbs/08_trainer.ipynb #ce43e28e
 import json, signal, time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 from .config import Config, differences, to_dict
 from .data import Folder, check_folder, resolve_split
-from .evaluation import evaluate, evaluating
+from .evaluation import evaluate, evaluating, trusted
 from .processes import Processes, processes
 from .runs import append_row, environment, load_checkpoint, open_run, read_log, save_checkpoint, save_json, trim_rows
 from .splits import Split
@@ -125,14 +125,15 @@ def write(run: Path, writer, name: str, row: dict):
     for key, value in row.items():
         if key not in ("step", "epoch", "seconds"): writer.add_scalar(f"{Path(name).stem}/{key}", value, row["step"])
 
-# %% ../nbs/08_trainer.ipynb #e2b408ff
-def score(state: TrainState, plan: Plan) -> dict:
-    "Evaluate on the validation images: one row of scores.csv."
-    c, me = plan.config, plan.me
-    views = EvaluationViews(plan.folder, plan.split.val[me.rank::me.world])
-    matrix = evaluate(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False)
-    matrix.matrix = me.reduce(matrix.matrix).cpu()
-    return {"step": state.step, "miou": matrix.miou, "accuracy": (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()} | dict(zip(plan.folder.classes.names, matrix.iou.tolist()))
+# %% ../nbs/08_trainer.ipynb #8e776328
+def score(state: TrainState, plan: Plan) -> tuple[dict, dict]:
+    "Evaluate on the validation images: one row of scores.csv, and one of trusted.csv."
+    c, me, tau = plan.config, plan.me, state.threshold.level
+    views, counts = EvaluationViews(plan.folder, plan.split.val[me.rank::me.world]), [torch.zeros(3, dtype=torch.int64, device=me.device)]
+    matrix = evaluate(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False, look=lambda said, labels: counts.append(trusted(said, labels, tau, c.mode)))
+    matrix.matrix, (known, sure, right) = me.reduce(matrix.matrix).cpu(), me.reduce(torch.stack(counts).sum(0)).tolist()
+    row = {"step": state.step, "miou": matrix.miou, "accuracy": (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()}
+    return row | dict(zip(plan.folder.classes.names, matrix.iou.tolist())), {"step": state.step, "tau": tau, "trusted": sure / max(known, 1), "right": right / max(known, 1)}
 
 # %% ../nbs/08_trainer.ipynb #5e38fda9
 class Result(NamedTuple):
@@ -164,7 +165,7 @@ def save(state: TrainState, plan: Plan, name: str):
     extra = {"config": to_dict(plan.config), "classes": plan.folder.classes.to_dict(), "preprocessing": {"mean": list(MEAN), "std": list(STD)}, "environment": environment()}
     save_checkpoint(content | extra, plan.run / name)
 
-# %% ../nbs/08_trainer.ipynb #b3f8d9e4
+# %% ../nbs/08_trainer.ipynb #1936aee6
 def begin(state: TrainState, plan: Plan, resume: bool):
     "Load the last checkpoint of a run that is continued, or write the first one of a new run; rows of the logs that lie after it are cut."
     if resume: state.load_state_dict(load_checkpoint(plan.run / "last.pt", plan.me.device))
@@ -175,14 +176,15 @@ def begin(state: TrainState, plan: Plan, resume: bool):
         save_json(plan.run / "environment.json", environment())
         save_json(plan.run / "config.json", to_dict(plan.config))  # the last file: a folder that has it holds a run that can be continued
     trim_rows(plan.run / "log.csv", state.step)
-    trim_rows(plan.run / "scores.csv", state.scored)  # a score whose checkpoint was not written any more is made again
+    for name in ("scores.csv", "trusted.csv"): trim_rows(plan.run / name, state.scored)  # a score whose checkpoint was not written any more is made again
 
-# %% ../nbs/08_trainer.ipynb #12da354c
+# %% ../nbs/08_trainer.ipynb #c5af3af9
 def keep_score(state: TrainState, plan: Plan, writer, watch=None):
     "Evaluate, write the row, keep the best checkpoint, let `watch` look."
-    row = score(state, plan)
+    row, sure = score(state, plan)
     state.scored, state.last = state.step, row["miou"]
     if plan.me.main: write(plan.run, writer, "scores.csv", row)
+    if plan.me.main and plan.config.method.unlabelled: write(plan.run, writer, "trusted.csv", sure)
     if not row["miou"] <= state.best: state.best = row["miou"]; save(state, plan, "best.pt")
     save(state, plan, "last.pt")
     if watch and plan.me.main:
