@@ -8,7 +8,7 @@ __all__ = ['SOURCES', 'LABEL_IDS', 'Source', 'to_train_ids', 'write_train_ids', 
            'find_sbd', 'who_needs', 'prepare_voc', 'compare_train_ids', 'prepare_cityscapes', 'write_void',
            'write_classes', 'camvid_jobs', 'prepare_camvid', 'prepare']
 
-# %% ../nbs/01c_prepare.ipynb #421da9bc
+# %% ../nbs/01c_prepare.ipynb #031bb3ca
 import os, shutil, struct, zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 from .data import Finding, check_image, find_list, shorten
 from .folders import CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, Classes, Folder, find_images, label_image, open_image, read_mask, wrong_labels
-from .splits import packaged, write_ids
+from .splits import packaged, protocol, protocols, write_ids
 
 # %% ../nbs/01c_prepare.ipynb #171a6b2a
 @dataclass(frozen=True)
