@@ -3,6 +3,7 @@
 PYTHON ?= python3
 JOBS ?= auto
 ARGS ?=
+WHY ?=
 CONSTRAINTS ?= constraints.txt
 
 VENV := .venv
@@ -49,6 +50,23 @@ demo: $(VENV)/.installed  ## train and evaluate on the toy dataset: at most 10 m
 
 test: $(VENV)/.dev  ## run every check: notebooks, sync, site, tests (ARGS="-k sync" for some)
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
+
+drill: $(VENV)/.dev  ## the long fault and load drills, one after another; the table goes to results/drills.csv
+	rm -f runs/drills.csv && mkdir -p runs
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 CORRMATCH_DRILLS="$(CURDIR)/runs/drills.csv" $(BIN)/python -m pytest -m "slow or not slow" tests/test_drills.py tests/test_kills.py tests/test_load.py $(ARGS)
+	cp runs/drills.csv results/drills.csv
+
+lint: $(VENV)/.dev  ## look for faults that need no run
+	$(BIN)/ruff check --no-cache --output-format concise .
+
+coverage: $(VENV)/.dev  ## which lines and branches of the package the tests and the notebooks run
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/measure_coverage.py $(ARGS)
+
+mutants: $(VENV)/.dev  ## break the core rooms on purpose: does a test notice? (ARGS="losses" for one room)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(ARGS)
+
+losses: $(VENV)/.dev  ## compare twenty steps with the committed list; WHY="what changed" writes it anew
+	$(BIN)/python tests/twenty_steps.py $(if $(WHY),"$(WHY)")
 
 docs: $(VENV)/.dev  ## build the site into docs/_build/html
 	$(BIN)/python -c 'import myst_nb' 2>/dev/null || { echo "the site needs Python 3.11 or newer: remove $(VENV), then make PYTHON=python3.12 docs"; exit 1; }

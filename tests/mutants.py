@@ -1,0 +1,155 @@
+"""Break the core rooms on purpose, one small change at a time, and see whether a test notices: `make mutants`.
+
+Each mutant replaces one text in a module and in its notebook, in a copy of the tree. The room's notebook is run, and if it passes the
+room's quick tests. What survives is explained in EQUAL, or a test is missing. The result is written to tests/mutants.csv.
+
+    python tests/mutants.py [ROOM ...]
+"""
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = Path(__file__).with_suffix(".csv")
+TESTS = {"correlation": "03", "propagation": "04", "threshold": "05", "losses": "06", "evaluation": "07"}  # room -> number of its notebook
+MUTANTS = [  # room, what stands there, what is put there
+    ("correlation", "(w1[:, :, index] / w1.shape[1] ** 0.5)", "(w1[:, :, index] / w1.shape[1])"),
+    ("correlation", "return scores.softmax(-1)", "return scores.softmax(-2)"),
+    ("correlation", "        w1, w2 = at_least_float32(w1, w2)\n", ""),
+    ("correlation", "up[:, None], tuple(size), mode=\"bilinear\", align_corners=True)", "up[:, None], tuple(size), mode=\"bilinear\", align_corners=False)"),
+    ("correlation", "half = ((high - low) / 2)", "half = ((high - low) / 3)"),
+    ("correlation", "torch.gt(up.sub_(low), half, out=shape)", "torch.ge(up.sub_(low), half, out=shape)"),
+    ("correlation", "rounding = 16 *", "rounding = 0 *"),
+    ("correlation", "torch.randint(positions, (count,)", "torch.randint(positions - 1, (count,)"),
+    ("correlation", "correlation_rows(w1, w2, rows)))", "correlation_rows(w2, w1, rows)))"),
+    ("correlation", "chunk is None or chunk >= N", "chunk is None or chunk > N"),
+    ("correlation", "slice(start, start + chunk), use_reentrant", "slice(start, start + chunk - 1), use_reentrant"),
+    ("correlation", "tuple(size), mode=\"bilinear\", align_corners=True)\n", "tuple(size), mode=\"bilinear\", align_corners=False)\n"),
+    ("correlation", "z = resize(logits.detach(), cells)", "z = resize(logits, cells)"),
+    ("correlation", "correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(),", "correlation_rows(w2[shapes_of].detach(), w1[shapes_of].detach(),"),
+    ("correlation", "return max(1, self.max_map_bytes // row)", "return max(1, self.max_map_bytes)"),
+    ("correlation", "0 <= index.min() <= index.max() < positions", "0 <= index.min() <= index.max() <= positions"),
+    ("propagation", "return logits @ corr", "return logits @ corr.mT"),
+    ("propagation", "passes = (agreeing > 0) & ", "passes = (agreeing >= 0) & "),
+    ("propagation", "agreeing.float() / rows.sum(2).float() >= threshold", "agreeing.float() / rows.sum(2).float() > threshold"),
+    ("propagation", "agreeing.float() / rows.sum(2).float() >= threshold", "agreeing.float() / (rows.sum(2).float() + 1) >= threshold"),
+    ("propagation", "top.values.float() / total[i, s] > threshold", "top.values.float() / total[i, s] >= threshold"),
+    ("propagation", "votes = (shape & confident[i, a:z]).int()", "votes = (shape & mask[i, a:z]).int()"),
+    ("propagation", "here.masked_fill_(write, top.indices)", "here.masked_fill_(write & confident[i, a:z], top.indices)"),
+    ("propagation", "mask[i, a:z] |= write", "mask[i, a:z] = write"),
+    ("propagation", "used.shape[2] - used.flip(2).argmax(2)", "used.shape[2] - used.flip(2).argmax(2) - 1"),
+    ("propagation", "top = counts.max(0) ", "top = counts.min(0) "),
+    ("propagation", "(s & confident[:, None]).sum((2, 3), dtype=torch.int32)", "s.sum((2, 3), dtype=torch.int32)"),
+    ("propagation", "single = torch.tensor(float(threshold), dtype=torch.float32).item()", "single = float(threshold)"),
+    ("propagation", "votes = (shape & confident).int()", "votes = (shape & mask).int()"),
+    ("propagation", "agreeing / shape.sum((1, 2)).float() >= threshold", "agreeing / shape.sum((1, 2)).float() > threshold"),
+    ("propagation", "top.values.float() / agreeing > threshold", "top.values.float() / agreeing >= threshold"),
+    ("threshold", "return confidence.masked_fill(~valid, -torch.inf), labels", "return confidence.masked_fill(~valid, 0.), labels"),
+    ("threshold", "rows, \"amax\").amax(0)", "rows, \"amax\").amin(0)"),
+    ("threshold", "self.momentum * old + (1 - self.momentum) * new", "(1 - self.momentum) * old + self.momentum * new"),
+    ("threshold", "if len(maxima): self.value = self.average(self.value, maxima.mean().item())", "if len(maxima): self.value = self.average(self.value, maxima.max().item())"),
+    ("threshold", "if len(maxima): self.value = self.average(self.value, maxima.max().item())", "if len(maxima): self.value = self.average(self.value, maxima.mean().item())"),
+    ("threshold", "return maxima[maxima > -torch.inf]", "return maxima[maxima >= -torch.inf]"),
+    ("threshold", "if count: self.value = self.average(self.value, total / count)", "self.value = self.average(self.value, total / max(count, 1))"),
+    ("threshold", "self.value = torch.where(count > 0,", "self.value = torch.where(count >= 0,"),
+    ("threshold", "local / local.max().clamp(min=1e-12) * self.overall", "local / local.max().clamp(min=1e-12)"),
+    ("threshold", "if maxima.isnan().any(): raise", "if False: raise"),
+    ("threshold", "local[seen] = self.average(local[seen], maxima)", "local[seen] = maxima"),
+    ("threshold", "if state.get(\"kind\") != type(self).__name__: raise", "if False: raise"),
+    ("losses", "F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction=\"none\")", "F.cross_entropy(logits, labels.clamp(max=logits.shape[1] - 1), reduction=\"none\")"),
+    ("losses", "n = valid.sum() if count is None", "n = mask.sum() if count is None"),
+    ("losses", "return values.masked_fill(~mask, 0).sum() /", "return values.sum() /"),
+    ("losses", "/ n.where(n > 0, 1)", "/ n"),
+    ("losses", "reduction=\"none\", log_target=True).sum(1)", "reduction=\"none\", log_target=True).mean(1)"),
+    ("losses", "F.kl_div(student_logits.log_softmax(1), teacher.log_softmax(1),", "F.kl_div(teacher.log_softmax(1), student_logits.log_softmax(1),"),
+    ("losses", "teacher = teacher_logits.detach()", "teacher = teacher_logits"),
+    ("losses", "valid & (p <= kth.clamp(min=self.threshold))", "valid & (p < kth.clamp(min=self.threshold))"),
+    ("losses", "kth.clamp(min=self.threshold)", "kth.clamp(max=self.threshold)"),
+    ("losses", "return mean_over(losses, keep, keep, count)", "return mean_over(losses, keep, valid, count)"),
+    ("losses", "terms[\"hard_u\"] = masked_cross_entropy(s.logits, p.labels, p.mask,", "terms[\"hard_u\"] = masked_cross_entropy(s.logits, p.labels, p.confident,"),
+    ("losses", "masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w", "masked_cross_entropy(w.perturbed, p.labels, p.mask, p.valid"),
+    ("losses", "soft_loss(s.logits, w.logits, p.confident,", "soft_loss(s.logits, w.logits, p.mask,"),
+    ("losses", "terms[\"corr_u\"] = sum(parts.values()) / 2", "terms[\"corr_u\"] = sum(parts.values())"),
+    ("losses", "total = weights.overall * sum(", "total = sum("),
+    ("losses", "cls(hard_u=hard / 2, fp_u=hard / 2,", "cls(hard_u=hard, fp_u=hard,"),
+    ("evaluation", "(rows * num_classes + columns)", "(columns * num_classes + rows)"),
+    ("evaluation", ".masked_fill(~known, num_classes ** 2)", ".masked_fill(~known, 0)"),
+    ("evaluation", "(self.matrix.sum(0) + self.matrix.sum(1) - hit)", "(self.matrix.sum(0) + self.matrix.sum(1))"),
+    ("evaluation", "return self.iou.nanmean().item()", "return self.iou.nan_to_num(0).mean().item()"),
+    ("evaluation", "step = max(size * 2 // 3, 1)", "step = max(size, 1)"),
+    ("evaluation", "p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))", "p = logits.to(torch.promote_types(logits.dtype, torch.float32))"),
+    ("evaluation", "total[..., y:y + h, x:x + w] += p", "total[..., y:y + h, x:x + w] = p"),
+    ("evaluation", "max((side - size) // 2, 0)", "max(side - size, 0)"),
+    ("evaluation", "        if modes: model.eval()\n", ""),
+    ("evaluation", "for module, training in modes: module.training = training", "for module, training in modes: module.training = True"),
+    ("evaluation", "item[\"labels\"].masked_fill(item[\"labels\"] == classes.ignore_index, matrix.ignore_index)", "item[\"labels\"]"),
+    ("evaluation", "(labels < 0) | (labels >= num_classes)", "(labels < 0) | (labels > num_classes)"),
+    ("evaluation", "if path.exists() and not overwrite: raise", "if False: raise"),
+    ("evaluation", "if logits.isnan().any(): raise", "if False: raise"),
+    ("evaluation", "[0 if v == 255 else round(255 * alpha) for v in range(256)]", "[round(255 * alpha) for v in range(256)]"),
+]
+EQUAL = {  # mutants that no test can tell apart, and why
+    ("correlation", "chunk is None or chunk > N"): "one chunk of all rows is the whole map; only the backward pass computes it twice",
+    ("propagation", "passes = (agreeing >= 0) & "): "a shape without a confident pixel passes the first test only at threshold 0, and then fails the second: 0/0 > 0 is false",
+}
+
+
+def copy_tree(target: Path):
+    "A copy without environment, runs and history."
+    skip = shutil.ignore_patterns(".*", "runs", "_build", "__pycache__", "results", "index_files")
+    return Path(shutil.copytree(ROOT, target / "tree", ignore=skip))
+
+
+def mutate(tree: Path, room: str, old: str, new: str):
+    "Put the change into the module and into the exported cell of its notebook."
+    module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
+    text, nb = module.read_text(), nbformat.read(book, 4)
+    cells = [c for c in nb.cells if c.cell_type == "code" and c.source.lstrip().startswith("#| export") and old in c.source + "\n"]
+    if text.count(old) != 1 or len(cells) != 1: raise SystemExit(f"{room}: {old!r} stands {text.count(old)} times in the module and in {len(cells)} cells; it has to be once")
+    module.write_text(text.replace(old, new))
+    cells[0]["source"] = (cells[0].source + "\n").replace(old, new).removesuffix("\n")
+    nbformat.write(nb, book)
+    return book
+
+
+def noticed(tree: Path, room: str, book: Path) -> str:
+    "Who notices: the notebook, a test, or nobody."
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = lambda *command: subprocess.run([str(c) for c in command], cwd=tree, env=environment, capture_output=True, text=True, timeout=900)
+    done = run(Path(sys.executable).with_name("nbdev_test"), "--path", book)
+    if done.returncode or "Success." not in done.stdout: return "notebook"
+    tests = ["tests/test_edges.py", "tests/test_twenty_steps.py", *([f"tests/test_golden_{room}.py"] if (tree / f"tests/test_golden_{room}.py").exists() else [])]
+    done = run(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests)
+    if done.returncode not in (0, 1): raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+    return next((line.split("::")[1].split(" ")[0].split("[")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")), "a test") if done.returncode else "nobody"
+
+
+def main(rooms):
+    rows, start = [], time.time()
+    with TemporaryDirectory() as folder:
+        tree = copy_tree(Path(folder))
+        for room, old, new in MUTANTS:
+            if rooms and room not in rooms: continue
+            module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
+            before = module.read_bytes(), book.read_bytes()
+            by = noticed(tree, room, mutate(tree, room, old, new))
+            module.write_bytes(before[0]), book.write_bytes(before[1])
+            rows.append({"room": room, "stands there": old.strip(), "mutant": new.strip() or "(nothing)", "noticed by": by, "explanation": EQUAL.get((room, new), "")})
+            print(f"{time.time() - start:6.0f} s  {room}: {old.strip()[:60]} -> {new.strip()[:60] or '(nothing)'}: {by}", flush=True)
+    survivors = [r for r in rows if r["noticed by"] == "nobody" and not r["explanation"]]
+    if not rooms:
+        with open(TABLE, "w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    print(f"{len(rows)} mutants, {sum(r['noticed by'] != 'nobody' for r in rows)} noticed, {sum(r['noticed by'] == 'nobody' for r in rows) - len(survivors)} equal by explanation, {len(survivors)} survive")
+    return bool(survivors)
+
+
+if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
