@@ -91,7 +91,7 @@ def explain(
     spread, mask = propagate_regions(shapes, labels, confidence >= tau, tau)
     return {"labels": labels[0], "confident": (confidence >= tau)[0], "spread": spread[0], "mask": mask[0]}
 
-# %% ../nbs/10_figures.ipynb #9c584bbb
+# %% ../nbs/10_figures.ipynb #45c8b9b1
 @torch.inference_mode()
 def correlation_row(
     net,    # CorrMatchNet in evaluation mode
@@ -99,8 +99,8 @@ def correlation_row(
     y: int, x: int,  # pixel
 ) -> torch.Tensor:   # (h,w)
     "The row of C that belongs to a pixel's cell: what the network holds to be like it."
-    _, high = net.encode(image[None])
-    features = net.proj(high)
+    low, high = net.encode(image[None])
+    features = net.compared(high, net.stages(low, high))
     h, w = features.shape[-2:]
     cell = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
     return correlation_rows(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2), cell).reshape(h, w)

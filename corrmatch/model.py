@@ -142,7 +142,7 @@ def resize(x: Tensor, size) -> Tensor:
     "Bilinear, corners on corners: the only resize of the network."
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
-# %% ../nbs/02_model.ipynb #0d5d5340
+# %% ../nbs/02_model.ipynb #d9bf4faa
 class DeepLabV3Plus(nn.Module):
     "Encoder, ASPP on its last stage, decoder that brings back the detail of its first."
     def __init__(self,
@@ -166,10 +166,15 @@ class DeepLabV3Plus(nn.Module):
         low, *_, high = self.backbone(images)
         return low, high
 
+    def stages(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        "First and last stage of the encoder -> ASPP (B,channels,h,w), fusion (B,channels,h1,w1), classifier (B,K,h1,w1)."
+        aspp = self.head(high)
+        fusion = self.fuse(torch.cat([self.reduce(low), resize(aspp, low.shape[-2:])], dim=1))
+        return aspp, fusion, self.classifier(fusion)
+
     def decode(self, low: Tensor, high: Tensor, size) -> Tensor:
-        "First and last stage -> logits (B,K,*size)."
-        context = resize(self.head(high), low.shape[-2:])
-        return resize(self.classifier(self.fuse(torch.cat([self.reduce(low), context], dim=1))), size)
+        "First and last stage of the encoder -> logits (B,K,*size)."
+        return resize(self.stages(low, high)[-1], size)
 
     def forward(self, images: Tensor) -> Tensor: return self.decode(*self.encode(images), images.shape[-2:])
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['CorrMatchNet', 'build_net', 'halves', 'mix', 'pseudo_labels', 'with_partner', 'train_step']
 
-# %% ../nbs/07c_step.ipynb #48e2a691
+# %% ../nbs/07c_step.ipynb #a50f084d
 import torch
 from torch import Tensor
-from .config import MethodConfig, ModelConfig
+from .config import FEATURES, MethodConfig, ModelConfig
 from .correlation import Correlation, Projection, at_least_float32, resize
 from .losses import OHEM, Predictions, Pseudo, corrmatch_loss, supervised_loss
 from .encoders import make_encoder
@@ -17,32 +17,37 @@ from .propagation import propagate_regions
 from .toy import toy_encoder_path
 from .weights import load_weights
 
-# %% ../nbs/07c_step.ipynb #29ce3abe
+# %% ../nbs/07c_step.ipynb #b3de96bb
 class CorrMatchNet(DeepLabV3Plus):
     "DeepLabV3+ with the correlation branch; without `full` it is the plain segmenter."
     autocast = None  # dtype of the convolutions, e.g. torch.bfloat16; None: that of the weights
 
-    def __init__(self, backbone, num_classes, projection=256, dropout=0.1, **deeplab):
-        super().__init__(backbone, num_classes, **deeplab)
-        self.proj = Projection(backbone.channels[-1], projection, dropout)
+    def __init__(self, backbone, num_classes, projection=256, dropout=0.1, feature="backbone", channels=256, **deeplab):
+        super().__init__(backbone, num_classes, channels, **deeplab)
+        self.feature = FEATURES.index(feature)
+        self.proj = Projection((backbone.channels[-1], channels, channels, num_classes)[self.feature], projection, dropout)
         self.corr = Correlation(projection, num_classes)
 
-    def forward(self, images, full=False, correlate=True, perturbation=0., num_shapes=0, index=None, generator=None, weak=slice(None)):
+    def compared(self, high, stages):
+        "The projected features that the correlation compares, (B,P,h,w), from the encoder's last stage and those of the decoder."
+        source = (high, *stages)[self.feature][:len(high)]  # of the clean copy alone
+        return self.proj(source if source.shape[-2:] == high.shape[-2:] else resize(source, high.shape[-2:]))
+
+    def forward(self, images, full=False, correlate=True, perturbation=0., num_shapes=0, index=None, generator=None, weak=slice(None), sampling="random"):
         size = images.shape[-2:]  # weak: the images that get a perturbed prediction and shapes
         with torch.autocast(images.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             low, high = self.encode(images)
-            if full and perturbation:  # clean and perturbed copies share one pass, so that batch norm sees both
-                low2, high2 = perturb(low, perturbation), perturb(high, perturbation)
-                logits, perturbed = self.decode(torch.cat([low, low2]), torch.cat([high, high2]), low.shape[-2:]).chunk(2)
-            else: logits, perturbed = self.decode(low, high, low.shape[-2:]), None
-            features = self.proj(high) if full and correlate else None
-        logits = resize(logits, size)  # in float32, as everything from here on
+            pair = [torch.cat([x, perturb(x, perturbation)]) for x in (low, high)] if full and perturbation else [low, high]
+            stages = self.stages(*pair)  # clean and perturbed copies share one pass, so that batch norm sees both
+            features = self.compared(high, stages) if full and correlate else None
+        clean, *perturbed = stages[-1].split(len(images))
+        logits = resize(clean, size)  # in float32, as everything from here on
         if not full: return logits
-        if perturbed is not None: perturbed = resize(perturbed[weak], size)
-        corr, shapes = self.corr(*at_least_float32(features), logits, num_shapes, index, generator, weak) if correlate else (None, None)
+        perturbed = resize(perturbed[0][weak], size) if perturbed else None
+        corr, shapes = self.corr(*at_least_float32(features), logits, num_shapes, index, generator, weak, sampling) if correlate else (None, None)
         return Predictions(logits, corr, perturbed), shapes
 
-# %% ../nbs/07c_step.ipynb #be8ed7f9
+# %% ../nbs/07c_step.ipynb #8af6b443
 def build_net(
     config: ModelConfig,
     num_classes: int,
@@ -51,7 +56,7 @@ def build_net(
     "Build the training network; `weights` fills the encoder."
     backbone = make_encoder(config.encoder, config.stem, config.width, config.output_stride)
     if load and config.weights: load_weights(backbone, toy_encoder_path() if config.weights == "toy" else config.weights)
-    return CorrMatchNet(backbone, num_classes, config.projection, config.dropout, channels=config.channels, low_channels=config.low_channels, rates=config.rates)
+    return CorrMatchNet(backbone, num_classes, config.projection, config.dropout, config.feature, config.channels, low_channels=config.low_channels, rates=config.rates)
 
 # %% ../nbs/07c_step.ipynb #19ee41b4
 def halves(
@@ -102,7 +107,7 @@ def with_partner(
     net.train()
     return batch, logits
 
-# %% ../nbs/07c_step.ipynb #97b55b33
+# %% ../nbs/07c_step.ipynb #e0fa2bd8
 def train_step(
     net: CorrMatchNet,
     batch: dict,            # image_x, labels_x, image_w, image_s, valid_u, box; see with_partner for the rest
@@ -120,7 +125,7 @@ def train_step(
         loss = supervised_loss(net(batch["image_x"]), batch["labels_x"], ohem, count)
         return {"hard_x": loss, "total": loss}, None
     rows = method.num_shapes if method.region and region else 0
-    options = dict(full=True, correlate=method.pixel, generator=generator)
+    options = dict(full=True, correlate=method.pixel, generator=generator, sampling=method.sampling)
     # the network: partner, labelled and weak together, strong
     batch, logits_mix = with_partner(net, batch)
     weak_half = slice(len(batch["image_x"]), None)

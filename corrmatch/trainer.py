@@ -6,7 +6,7 @@
 __all__ = ['DataError', 'open_data', 'share_of', 'Plan', 'to_device', 'make_plan', 'log_row', 'board', 'write', 'score', 'Result',
            'Interrupt', 'save', 'begin', 'keep_score', 'train']
 
-# %% ../nbs/08_trainer.ipynb #ce43e28e
+# %% ../nbs/08_trainer.ipynb #2ffbf219
 import json, signal, time
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
-from .config import Config, differences, to_dict
+from .config import Config, differences, from_dict, to_dict
 from .data import Folder, check_folder, resolve_split
 from .evaluation import evaluate, evaluating, trusted
 from .processes import Processes, processes
@@ -87,11 +87,11 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
     "Move a tensor; images (four axes) with their channels innermost if asked."
     return x.to(device, non_blocking=True, memory_format=torch.channels_last if channels_last and x.dim() == 4 else torch.preserve_format)
 
-# %% ../nbs/08_trainer.ipynb #6e378cc6
+# %% ../nbs/08_trainer.ipynb #4c710af5
 def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
-    if resume and (lines := differences(json.loads((run / "config.json").read_text()), to_dict(config))):
+    if resume and (lines := differences(to_dict(from_dict(Config, json.loads((run / "config.json").read_text()))), to_dict(config))):
         raise ValueError(f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name")
     if me.main: open_data(config, progress)  # one of us reads all files
     me.wait()
