@@ -36,13 +36,13 @@ def class_maxima(
     best = rows.new_full((len(rows), logits.shape[1]), -torch.inf)       # (B*H, K)
     return best.scatter_reduce(1, labels.flatten(0, 1), rows, "amax").amax(0)
 
-# %% ../nbs/05_threshold.ipynb #226b63e7
+# %% ../nbs/05_threshold.ipynb #89c09df0
 def present(
     maxima: Tensor,  # (K,) from class_maxima
 ) -> Tensor:         # (number of classes present,) float64, on the CPU
     "The maxima of the classes that occur."
     maxima = maxima.cpu().double()
-    if maxima.isnan().any(): raise ValueError("the weak prediction holds NaN, the threshold cannot follow it: has the training diverged?")
+    if maxima.isnan().any(): raise FloatingPointError("the weak prediction holds NaN, the threshold cannot follow it")
     return maxima[maxima > -torch.inf]
 
 # %% ../nbs/05_threshold.ipynb #15fd6851
