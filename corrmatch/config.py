@@ -115,7 +115,7 @@ class OptimConfig:
         need(0 <= self.momentum < 1, "optim.momentum", self.momentum, "from 0 to below 1")
         need(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
 
-# %% ../nbs/07b_config.ipynb #2786f32d
+# %% ../nbs/07b_config.ipynb #ad22cefa
 @dataclass
 class SystemConfig:
     "The machine: how the numbers are computed."
@@ -126,9 +126,11 @@ class SystemConfig:
     recompute: bool = False                       # activation checkpointing of the encoder
     fused: bool = False                           # one kernel for the optimiser
     accumulate: int = 1                           # parts in which a process sees its share of the batch
+    skip_bad_steps: int = 0                       # steps that may be left out when a loss or gradient is not finite; 0: the first one stops the run
 
     def __post_init__(self):
         need(self.accumulate >= 1, "system.accumulate", self.accumulate, "at least 1")
+        need(self.skip_bad_steps >= 0, "system.skip_bad_steps", self.skip_bad_steps, "0 or more")
         need(self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"), "system.device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
 
 # %% ../nbs/07b_config.ipynb #9d200662
@@ -173,8 +175,8 @@ def from_dict(kind: type, values: dict):
         return from_dict(next(t for t in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(t)), v)
     return kind(**{name: value(name, v) for name, v in values.items()})
 
-# %% ../nbs/07b_config.ipynb #77fa43a3
-FREE = {"data.root", "data.workers", "data.check", "system.device", "log_every", "save_every", "out"}  # settings that may change between a run and its continuation
+# %% ../nbs/07b_config.ipynb #9da352a6
+FREE = {"data.root", "data.workers", "data.check", "system.device", "system.skip_bad_steps", "log_every", "save_every", "out"}  # settings that may change between a run and its continuation
 
 # %% ../nbs/07b_config.ipynb #d1a78f46
 def differences(old: dict, new: dict, prefix="") -> list[str]:
