@@ -22,6 +22,16 @@ def pages() -> list[str]:
     return sorted((n for n in names if n != "index"), key=lambda n: (n.count("/"), not n[0].isdigit(), n))
 
 
+PARTS = {"The method, step by step": "09", "Run it": "20", "Tutorials": "23", "Look it up": "99"}  # caption -> the number before which its pages end
+
+
+def parts() -> dict[str, list[str]]:
+    "The side bar: the pages in reading order, part by part."
+    ends, found = list(PARTS.items()), {}
+    for page in pages(): found.setdefault(next((caption for caption, end in ends if page[:2] < end), ends[-1][0]), []).append(page)
+    return found
+
+
 def modules() -> list[str]:
     "Every exported module."
     return [f"{PACKAGE}.{p.stem}" for p in sorted((ROOT / PACKAGE).glob("[a-z]*.py"))]
@@ -97,12 +107,12 @@ def rewrite(nb, docname: str, patched: dict):
         if look: cell.metadata["mystnb"] = look
         cells.append(cell)
     name = docname.rsplit("/", 1)[-1]
-    link = new_markdown_cell(f":::{{container}} download-notebook\n{{download}}`Download this notebook <{name}.ipynb>`, or open them all with `make lab`.\n:::")
+    words = "" if name == "24_glossary" else " A word that is new? [Glossary](24_glossary.ipynb)."
+    link = new_markdown_cell(f":::{{container}} download-notebook\n{{download}}`Download this notebook <{name}.ipynb>`, or open them all with `make lab`.{words}\n:::")
     cells.insert(1 if docname != "index" else len(cells), link)
     if docname == "index":
-        method = [n for n in pages() if n[0].isdigit()]
-        for caption, names in (("The method, step by step", method), ("More", [n for n in pages() if n not in method])):
-            if names: cells.append(new_markdown_cell("```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(names) + "\n```"))
+        for caption, names in parts().items():
+            cells.append(new_markdown_cell("```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(names) + "\n```"))
     nb.cells = cells
     lengths = [cell.source.count("\n") + 1 for cell in cells]
     nb.metadata["source_map"] = [sum(lengths[:i]) for i in range(len(cells))]  # else MyST-NB pads cell i with 10,000 i empty lines

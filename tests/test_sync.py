@@ -12,7 +12,7 @@ HINT = "run `make prepare`; edit notebooks, never the files made from them"
 
 def tracked(root: Path) -> dict[str, bytes]:
     "Path -> bytes of every file that the three steps may write."
-    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("corrmatch/*.py"), root / "README.md", *root.glob("index_files/*")]
+    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("corrmatch/*.py"), *root.glob("README*.md"), *root.glob("index_files/*")]
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in files if p.is_file()}
 
 
