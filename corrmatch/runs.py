@@ -32,13 +32,13 @@ def open_run(
         raise FileExistsError(f"{folder} exists and is no run folder; choose another --name or --out")
     return folder
 
-# %% ../nbs/07a_runs.ipynb #3a4946d7
+# %% ../nbs/07a_runs.ipynb #794e51b3
 @contextmanager
 def writing(path):
     "A write that fails is said in one line: which file, why, what to do."
     try: yield
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or str(error.__context__ or error).splitlines()[0]
+        why = getattr(error, "strerror", None) or (f"{shutil.disk_usage(Path(path).parent).free >> 20} MB are free there" if isinstance(error, RuntimeError) else error)
         raise OSError(f"{path}: cannot be written ({why}); what was saved before is whole: make room, then continue with --resume") from error
 
 # %% ../nbs/07a_runs.ipynb #519ad8a4
