@@ -135,7 +135,7 @@ class Before:
         for buffer, old in zip(state.net.buffers(), self.buffers): buffer.copy_(old)
         state.threshold.load_state_dict(self.threshold)
 
-# %% ../nbs/07e_state.ipynb #8f1f0b69
+# %% ../nbs/07e_state.ipynb #8cd5daf8
 def left_out(state: TrainState, losses: dict, batch: dict, config: Config, before: Before, me: Processes) -> bool:
     "Leave the step out if its loss or a gradient is not finite, on any process; too many stop the run."
     grads = [p.grad for p in state.net.parameters() if p.grad is not None]
@@ -143,7 +143,7 @@ def left_out(state: TrainState, losses: dict, batch: dict, config: Config, befor
     before.restore(state)
     state.skipped += 1
     said, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
-    if state.skipped > most: raise FloatingPointError(f"{said}. {most} steps were left out before it, and system.skip_bad_steps allows no more")
+    if state.skipped > most: raise FloatingPointError(f"{said}. Left out before it: {most}; system.skip_bad_steps allows no more")
     warnings.warn(f"{said}. The step is left out ({state.skipped} of at most {most})")
     return True
 
@@ -160,7 +160,7 @@ def gradients(state: TrainState, batch: dict, config: Config, total: int, me: Pr
         seen.append({name: loss.detach() for name, loss in losses.items()})
     return {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}, pseudo
 
-# %% ../nbs/07e_state.ipynb #ca37c7e5
+# %% ../nbs/07e_state.ipynb #f8fadc60
 def update(
     state: TrainState,
     batch: dict,
@@ -174,7 +174,9 @@ def update(
     state.optimizer.zero_grad(set_to_none=True)
     before = Before(state) if config.system.skip_bad_steps else None
     try: losses, pseudo = gradients(state, batch, config, total, me)
-    except FloatingPointError as error: raise FloatingPointError(f"step {state.step + 1}: {error}; images of the batch: {', '.join(ids_of(batch))}. The training has diverged; the last checkpoint is from before: choose a smaller optim.lr") from None
+    except FloatingPointError as error:
+        state.record.values()  # a loss of an earlier step is the cause, if one was not finite
+        raise FloatingPointError(f"step {state.step + 1}: {error}; images of the batch: {', '.join(ids_of(batch))}. The training has diverged; the last checkpoint is from before: choose a smaller optim.lr") from None
     if before and left_out(state, losses, batch, config, before, me): losses = {}
     else: state.optimizer.step()
     state.step += 1
