@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-warn-sc
 METADATA := settings.ini setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test docs docs-test lab prepare clean
+.PHONY: help install dev demo test drill lint coverage mutants losses audit docs docs-test lab prepare clean
 .SILENT:
 
 help:  ## list the targets
@@ -67,6 +67,11 @@ mutants: $(VENV)/.dev  ## break the core rooms on purpose: does a test notice? (
 
 losses: $(VENV)/.dev  ## compare twenty steps with the committed list; WHY="what changed" writes it anew
 	$(BIN)/python tests/twenty_steps.py $(if $(WHY),"$(WHY)")
+
+audit: $(VENV)/.installed  ## known weaknesses of what is installed (asks a public database)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" $(ARGS)
 
 docs: $(VENV)/.dev  ## build the site into docs/_build/html
 	$(BIN)/python -c 'import myst_nb' 2>/dev/null || { echo "the site needs Python 3.11 or newer: remove $(VENV), then make PYTHON=python3.12 docs"; exit 1; }
