@@ -28,7 +28,7 @@ def feature_net(
     output_stride: int,  # wanted; taken where the family can
 ) -> nn.Module:          # images -> list of four maps; random weights
     "The last four feature maps of a timm model, for images of any size if that can be had."
-    timm, indices = need_timm(), 4
+    timm = need_timm()
     ways = ({"output_stride": output_stride}, {"strict_img_size": False}, {"dynamic_img_size": True, "dynamic_img_pad": True}, {})
     for options in ways:
         try: net = timm.create_model(name, features_only=True, out_indices=4, **options)
