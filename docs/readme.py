@@ -1,5 +1,4 @@
 "Write README.md from nbs/index.ipynb and README.zh.md from nbs/zh.md: hidden cells dropped, directives removed, links relative to the root."
-import os
 import re
 from pathlib import Path
 import nbformat

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from corrmatch.correlation import Correlation, Projection

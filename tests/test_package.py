@@ -1,7 +1,9 @@
 "What is installed is whole: the wheel holds every module and asset, and asks for what it imports."
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from configparser import ConfigParser
 import pytest
@@ -34,6 +36,23 @@ def test_the_installed_wheel_finds_its_assets(wheel, tmp_path):
                             cwd=tmp_path, capture_output=True, text=True)
     assert not result.returncode, result.stderr
     assert str(tmp_path) in result.stdout
+
+
+def test_the_installed_wheel_trains_from_an_empty_folder(wheel, tmp_path):
+    "A new environment with the wheel and with what it needs, but neither the repository nor its link to it."
+    env, work = tmp_path / "env", tmp_path / "work"
+    work.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(env)], check=True)
+    python, site = env / "bin" / "python", next((env / "lib").glob("python*/site-packages"))
+    subprocess.run([sys.executable, "-m", "pip", "-q", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
+    (site / "needed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    plain = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | {"OMP_NUM_THREADS": "1"}
+    def run(*words): return subprocess.run([str(w) for w in words], cwd=work, env=plain, capture_output=True, text=True, timeout=300)
+    where = run(python, "-c", "import corrmatch, torch; print(corrmatch.__file__)")
+    assert where.stdout.startswith(str(site)), where.stdout + where.stderr
+    done = run(env / "bin" / "corrmatch", *"train toy --steps 3 --batch 4 --data.crop 48 --method.num-shapes 8 --system.device cpu".split())
+    assert not done.returncode and "runs/toy: finished at step 3" in done.stdout, done.stdout + done.stderr
+    assert sorted(p.name for p in work.iterdir()) == ["runs"] and (work / "runs" / "toy" / "last.pt").exists()
 
 
 def test_every_import_is_a_requirement():
