@@ -1,19 +1,29 @@
 """Break the core rooms on purpose, one small change at a time, and see whether a test notices: `make mutants`.
 
 Each mutant replaces one text in a module and in its notebook, in a copy of the tree. The room's notebook is run, and if it passes the
-room's quick tests. What survives is explained in EQUAL, or a test is missing. The result is written to tests/mutants.csv.
+room's quick tests; both in a process of their own, forked from one that has loaded PyTorch. What survives is explained in EQUAL, or a test is
+missing. The result is written to tests/mutants.csv.
 
     python tests/mutants.py [ROOM ...]
 """
+import contextlib
 import csv
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+import hypothesis  # noqa: F401  what the forked processes need, loaded once
+import matplotlib.pyplot  # noqa: F401
 import nbformat
+import pandas  # noqa: F401
+import pytest
+import safetensors.torch  # noqa: F401
+import torch
+import torchvision.transforms.v2  # noqa: F401
+import as_module
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix(".csv")
@@ -118,22 +128,47 @@ def mutate(tree: Path, room: str, old: str, new: str):
     return book
 
 
+def fails(tree: Path, call, limit: float = 300) -> str:
+    "Run a call in a process of its own, on the copy; what it printed if it failed, else nothing."
+    log = tree / "log.txt"
+    if not (pid := os.fork()):
+        with open(log, "w") as f, contextlib.redirect_stdout(f), contextlib.redirect_stderr(f):
+            try:
+                sys.path[:] = [str(tree), str(tree / "tests"), *(p for p in sys.path if Path(p).resolve() not in (ROOT, ROOT / "tests"))]
+                code = call()
+            except BaseException as error: print(repr(error)); code = 1
+        os._exit(code or 0)
+    end = time.time() + limit
+    while time.time() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done: return log.read_text() or "?" if status else ""
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "it did not end"
+
+
+def run_book(tree: Path, book: Path):
+    os.chdir(tree / "nbs")
+    as_module.ROOT = tree
+    as_module.run(book)
+
+
 def noticed(tree: Path, room: str, book: Path) -> str:
     "Who notices: the notebook, a test, or nobody."
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = lambda *command: subprocess.run([str(c) for c in command], cwd=tree, env=environment, capture_output=True, text=True, timeout=900)
-    done = run(Path(sys.executable).with_name("nbdev_test"), "--path", book)
-    if done.returncode or "Success." not in done.stdout: return "notebook"
-    tests = ["tests/test_edges.py", "tests/test_twenty_steps.py", *([f"tests/test_golden_{room}.py"] if (tree / f"tests/test_golden_{room}.py").exists() else [])]
-    done = run(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests)
-    if done.returncode not in (0, 1): raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
-    return next((line.split("::")[1].split(" ")[0].split("[")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")), "a test") if done.returncode else "nobody"
+    if fails(tree, lambda: run_book(tree, book)): return "notebook"
+    tests = [f"tests/{name}.py" for name in (f"test_golden_{room}", "test_edges", "test_twenty_steps") if (tree / "tests" / f"{name}.py").exists()]
+    said = fails(tree, lambda: (os.chdir(tree), pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))[1])
+    return next((line.split("::")[1].split(" ")[0].split("[")[0] for line in said.splitlines() if line.startswith("FAILED")), "a test") if said else "nobody"
 
 
 def main(rooms):
+    torch.set_num_threads(1)
     rows, start = [], time.time()
     with TemporaryDirectory() as folder:
         tree = copy_tree(Path(folder))
+        for room in rooms or TESTS:
+            if said := noticed(tree, room, next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))).replace("nobody", ""): raise SystemExit(f"{room} fails without any change ({said}): {(tree / 'log.txt').read_text()[-2000:]}")
         for room, old, new in MUTANTS:
             if rooms and room not in rooms: continue
             module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
