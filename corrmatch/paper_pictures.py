@@ -198,7 +198,7 @@ def label_row(
     return dict(zip(HEADS, (Panel(denormalise(image), "", tuple(points)), *maps, Panel(paint(alone["labels"], alone["confident"]), tally(alone["labels"], alone["confident"], truth)),
                             Panel(paint(e["spread"], e["mask"]), tally(e["spread"], e["mask"], truth)), Panel(paint(e["labels"])), Panel(paint(truth)))))
 
-# %% ../nbs/14_paper_pictures.ipynb #f4e07b91
+# %% ../nbs/14_paper_pictures.ipynb #baa62a9b
 def label_rows(
     runs,              # the first: CorrMatch; the second, if there is one: a run without matching
     root, which,
@@ -209,6 +209,7 @@ def label_rows(
     "Rows of Figures 4 and 9."
     o, without = with_map(runs[0], root, which), opened(runs[1], root, which) if len(runs) > 1 else None
     panels = [label_row(o, without, i) for i in rows if i < len(o.views)]
+    if HEADS[1] not in heads: panels = [p | {"image": p["image"]._replace(dots=())} for p in panels]  # dots belong to the maps
     return panel_rows([[p[h] for h in heads] for p in panels], heads, o.classes, width)
 
 def fig4(

@@ -42,12 +42,13 @@ def recorded_step(
     partner = seen[0][1].argmax(1) if len(seen) == 3 else pseudo.labels_w.roll(1, 0)  # labels of the CutMix partner
     return batch, partner, seen[-2][1], *seen[-1], features[-2], losses, pseudo
 
-# %% ../nbs/14a_paper_step.ipynb #8284af8a
+# %% ../nbs/14a_paper_step.ipynb #b6ee2e75
 def mosaic(shapes: Tensor) -> np.ndarray:  # (S,H,W) bool -> picture of four of them
-    "Four shapes in one picture, the largest ones of the first sixteen."
-    four = shapes[:16][shapes[:16].sum((1, 2)).argsort(descending=True)[:4]]
-    four = torch.cat([four, four.new_zeros(4 - len(four), *four.shape[1:])]).logical_not().byte() * 195 + 30
-    four[:, [0, -1]] = four[:, :, [0, -1]] = 128  # frames
+    "Four shapes in one picture, from the largest to the smallest."
+    sizes = shapes.sum((1, 2)).sort(descending=True)
+    last = max((sizes.values > 0).sum().item() - 1, 0)                              # the smallest that is not empty
+    four = torch.where(shapes[sizes.indices[torch.linspace(0, last, 4).round().long()]], 30, 225).byte()
+    four[:, [0, -1]] = four[:, :, [0, -1]] = 128                                     # frames
     a, b, c, d = four
     return np.repeat(torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1)]).numpy()[..., None], 3, 2)
 
@@ -60,7 +61,7 @@ def most_classes(
     "The image to draw: has a box, shows many classes, comes first."
     return max(range(len(box)), key=lambda i: (box[i].any().item(), len(labels[i][mask[i]].unique()), -i))
 
-# %% ../nbs/14a_paper_step.ipynb #c0993be2
+# %% ../nbs/14a_paper_step.ipynb #5ba6808a
 def step_tensors(
     o: Opened, root=None,
 ) -> tuple[dict, dict]:  # name -> picture; losses
@@ -72,19 +73,19 @@ def step_tensors(
     f = features[n + i][None]
     C = correlation_map(o.net.corr.conv1(f).flatten(2), o.net.corr.conv2(f).flatten(2))[0].detach()
     cut = mix(pseudo.labels_w, partner, box)[i]
-    maps = {"C": heat(C, C.shape), "shapes": mosaic(shapes[i])} if shapes is not None and shapes.shape[1] else {"C": heat(C, C.shape)}
+    maps = {"C": heat(C ** 0.5, C.shape), "shapes": mosaic(shapes[i])} if shapes is not None and shapes.shape[1] else {"C": heat(C ** 0.5, C.shape)}
     return maps | {
         "x_l": denormalise(batch["image_x"][i]), "p_l": says(both.logits[i]), "z_l": says(both.corr[i]), "y_l": paint(batch["labels_x"][i]),
         "x_w": denormalise(batch["image_w"][i]), "p_w": says(both.logits[n + i]), "z_w": says(both.corr[n + i]), "t_w": paint(pseudo.labels_w[i], pseudo.confident_w[i]),
         "x_s": denormalise(mixed[i]), "p_s": says(strong.logits[i]), "z_s": says(strong.corr[i]), "t_s": paint(pseudo.labels[i], pseudo.mask[i]),
         "cut": paint(cut, pseudo.confident[i])} | ({} if both.perturbed is None else {"f_w": says(both.perturbed[i])}), losses
 
-# %% ../nbs/14a_paper_step.ipynb #7170ec8a
+# %% ../nbs/14a_paper_step.ipynb #99aaa644
 PLACES = {  # tensor -> (column, row, what stands under it)
     "x_l": (0, 0, "labelled image $x^l$"), "p_l": (1, 0, r"$\mathcal{F}(x^l)$"), "z_l": (2, 0, "correlated $z^l$"), "y_l": (5, 0, "its mask $y^l$"),
     "x_w": (0, 1, "weak view $x^w$"), "p_w": (1, 1, r"$\mathcal{F}(x^w)$"), "z_w": (2, 1, "correlated $z^w$"), "f_w": (3, 1, "from perturbed features"), "t_w": (5, 1, "trusted at τ=TAU"),
     "x_s": (0, 2, "strong view $x^s$, CutMixed"), "p_s": (1, 2, r"$\mathcal{F}(x^s)$"), "z_s": (2, 2, "correlated $z^s$"), "t_s": (5, 2, "pseudo labels"),
-    "C": (1, 3, "map $C$ of $x^w$ (Eq. 4)"), "shapes": (2, 3, "shapes, four of COUNT (Eq. 7)"), "cut": (5, 3, "trusted, CutMixed")}
+    "C": (1, 3, "map $C$ of $x^w$ (Eq. 4), its root"), "shapes": (2, 3, "shapes, four of COUNT (Eq. 7)"), "cut": (5, 3, "trusted, CutMixed")}
 LOSSES = {  # loss term -> (row, 1: above the row, 0: on its line), where it comes from
     "hard_x": (0, 1, "p_l"), "corr_x": (0, 0, "z_l"), "corr_w": (1, 1, "z_w"), "fp_u": (1, 0, "f_w"), "hard_u": (2, 1, "p_s"), "corr_s": (2, 0, "z_s")}
 PITCH, HALF = (1.3, 1.62), 0.46  # between middles of panels; half a panel
