@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from drills import told as record
 
 KILLS = 20
 PROGRAM = '''
@@ -63,3 +64,4 @@ def test_killed_twenty_times_and_nothing_is_lost(tmp_path):
     for name in ("log.csv", "scores.csv"):
         a, b = (read_log(tmp_path / run, name).drop(columns="seconds", errors="ignore") for run in ("whole", "killed"))
         assert a.equals(b), f"{name} differs: {told}"
+    record("killed at random", f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps", told["kills"], "weights, log and scores of the run that nobody disturbed", "nothing")

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from corrmatch.runs import load_checkpoint
 from corrmatch.toy import make_toy
+from drills import told
 
 STEPS = 10
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -84,3 +85,4 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):
     assert 0 < step < STEPS, f"it was to stop on the way, and stands at step {step}: {output[-2000:]}"
     run(folder, 2, "stopped", resume="resume")
     assert all((a == b).all() for a, b in zip(weights("whole")["net"].values(), weights("stopped")["net"].values()))
+    told("two processes are asked to stop", "SIGTERM to both, as a cluster sends it; resumed", 1, f"they save at the same step ({step}) and end; the same weights at the end", "nothing")
