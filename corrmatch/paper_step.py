@@ -6,15 +6,15 @@
 __all__ = ['PLACES', 'LOSSES', 'PITCH', 'HALF', 'RED', 'recorded_step', 'mosaic', 'most_classes', 'step_tensors', 'spot', 'route',
            'sign', 'draw_losses', 'fig2']
 
-# %% ../nbs/14a_paper_step.ipynb #96146bba
+# %% ../nbs/14a_paper_step.ipynb #d97c8201
 from dataclasses import replace
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 from .correlation import correlation_map
-from .figures import colour
-from .paper_pictures import Opened, class_legend, with_map
+from .figures import class_legend, colour
+from .paper_pictures import Opened, with_map
 from .review import heat
 from .state import make_threshold
 from .step import mix, train_step
