@@ -52,7 +52,7 @@ def masked_cross_entropy(
     "Cross-entropy against pseudo labels: summed over the mask, divided by the valid pixels (Eq. 1)."
     return mean_over(pixel_cross_entropy(logits, labels), mask, valid, count)
 
-# %% ../nbs/06_losses.ipynb #e984f322
+# %% ../nbs/06_losses.ipynb #60a0d448
 def soft_loss(
     student_logits: Tensor,  # (B,K,H,W) strong view
     teacher_logits: Tensor,  # (B,K,H,W) weak view; gets no gradient
@@ -64,9 +64,12 @@ def soft_loss(
     "Distance from the weak view's probabilities: summed over the mask, divided by the valid pixels (Eq. 3)."
     if kind not in ("kl", "cross_entropy", "cosine"): raise ValueError(f"soft loss {kind!r}; there are kl, cross_entropy and cosine")
     teacher = teacher_logits.detach()
-    if kind == "kl": distance = F.kl_div(student_logits.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True).sum(1)
-    elif kind == "cross_entropy": distance = -(teacher.softmax(1) * student_logits.log_softmax(1)).sum(1)
-    else: distance = 1 - F.cosine_similarity(student_logits.softmax(1), teacher.softmax(1), dim=1)
+    if kind == "cosine": distance = 1 - F.cosine_similarity(student_logits.softmax(1), teacher.softmax(1), dim=1)
+    else:
+        log_p = teacher.log_softmax(1)
+        p = log_p.exp()
+        distance = -(p * student_logits.log_softmax(1)).sum(1)
+        if kind == "kl": distance = distance + log_p.mul_(p).sum(1)  # minus the entropy of the teacher
     return mean_over(distance, mask, valid, count)
 
 # %% ../nbs/06_losses.ipynb #85c1cd6b
