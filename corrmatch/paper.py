@@ -28,13 +28,13 @@ def source(
     "What a table shows, where it was published, and on what it was measured."
     return path(name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
-# %% ../nbs/13_paper.ipynb #e3dc0e92
+# %% ../nbs/13_paper.ipynb #ce6d6d28
 def paper_table(
     name: str,  # table1 to table13
 ) -> pd.DataFrame:  # one row a method; `run`: its settings here, "" if it has none
     "A table of the paper, with the paper's numbers."
     with path(name).open(encoding="utf-8") as f: table = pd.read_csv(f, skiprows=1, index_col="row", dtype={"run": str, "row": str})
-    return table.fillna({"run": ""}) if "run" in table else table
+    return table.fillna({"run": ""}) if "run" in table else table.assign(run="")
 
 # %% ../nbs/13_paper.ipynb #875b8036
 def plot_field(
