@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-warn-sc
 METADATA := settings.ini setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test drill lint coverage mutants losses audit docs docs-test lab prepare clean
+.PHONY: help install dev demo bench test drill lint coverage mutants losses audit docs docs-test lab prepare clean
 .SILENT:
 
 help:  ## list the targets
@@ -47,6 +47,9 @@ $(VENV)/.browser: $(VENV)/.dev
 
 demo: $(VENV)/.installed  ## train and evaluate on the toy dataset: at most 10 minutes on 2 cores
 	$(BIN)/corrmatch demo $(ARGS)
+
+bench: $(VENV)/.installed  ## time the parts of a training step: a few minutes on 2 cores (ARGS="--crop 321")
+	$(BIN)/corrmatch bench $(ARGS)
 
 test: $(VENV)/.dev  ## run every check: notebooks, sync, site, tests (ARGS="-k sync" for some)
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'at_least_float32', 'no_autocast', 'correlation_rows', 'correlation_map', 'shapes_from_rows',
-           'draw_positions', 'space_positions', 'propagate', 'Projection', 'resize', 'check_inputs', 'Correlation']
+           'draw_positions', 'space_positions', 'propagate', 'Projection', 'Bilinear', 'resize', 'check_inputs',
+           'Correlation']
 
 # %% ../nbs/03_correlation.ipynb #802fe9c6
 from contextlib import nullcontext
@@ -91,7 +92,7 @@ def space_positions(
 
 SAMPLERS = {"random": draw_positions, "uniform": space_positions}  # Table 8
 
-# %% ../nbs/03_correlation.ipynb #81908703
+# %% ../nbs/03_correlation.ipynb #1b7a3aa0
 def propagate(
     z: Tensor,                 # (B,K,N) logits
     w1: Tensor,                # (B,D,N) vectors that ask
@@ -105,7 +106,9 @@ def propagate(
     def share(z, w1, w2, rows):
         with no_autocast(z): return torch.matmul(*at_least_float32(z[:, :, rows], correlation_rows(w1, w2, rows)))
     N = z.shape[2]
-    if chunk is None or chunk >= N: return share(z, w1, w2, slice(None))
+    if chunk is None or chunk >= N:
+        images = zip(*(t.chunk(1 if z.is_cuda else max(1, len(z))) for t in (z, w1, w2)))
+        return torch.cat([share(*image, slice(None)) for image in images])
     return sum(checkpoint(share, z, w1, w2, slice(start, start + chunk), use_reentrant=False, preserve_rng_state=False) for start in range(0, N, chunk))
 
 # %% ../nbs/03_correlation.ipynb #f4d20cbd
@@ -119,13 +122,28 @@ class Projection(nn.Sequential):
     ):
         super().__init__(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
 
-# %% ../nbs/03_correlation.ipynb #d5a5d914
+# %% ../nbs/03_correlation.ipynb #ada182ca
+class Bilinear(torch.autograd.Function):
+    "Bilinear resize with aligned corners, whose backward pass is two products."
+    @staticmethod
+    def forward(ctx, x: Tensor, size):
+        ctx.cells = x.shape[-2:]
+        return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        lines = lambda n, m: F.interpolate(torch.eye(n, dtype=grad.dtype, device=grad.device)[None], m, mode="linear", align_corners=True)[0]  # (n,m)
+        rows, columns = (lines(n, m) for n, m in zip(ctx.cells, grad.shape[-2:]))
+        return rows @ (grad @ columns.T), None
+
 def resize(
     x: Tensor,  # (B,C,h,w)
     size: tuple[int, int],
 ) -> Tensor:
     "Bilinear resize with aligned corners, in single precision at least."
-    return F.interpolate(*at_least_float32(x), tuple(size), mode="bilinear", align_corners=True)
+    x, = at_least_float32(x)
+    if torch.is_grad_enabled() and x.requires_grad: return Bilinear.apply(x, tuple(size))
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 # %% ../nbs/03_correlation.ipynb #3f0dbde3
 def check_inputs(
@@ -145,7 +163,7 @@ def check_inputs(
     if len(index) and not 0 <= index.min() <= index.max() < positions:
         raise ValueError(f"index runs from {index.min()} to {index.max()}; the features have positions 0 to {positions - 1}")
 
-# %% ../nbs/03_correlation.ipynb #63e7b91e
+# %% ../nbs/03_correlation.ipynb #ac28c324
 class Correlation(nn.Module):
     "From features to correlated logits (Eq. 4, 5) and to binary shapes (Eq. 7)."
     def __init__(
@@ -179,5 +197,5 @@ class Correlation(nn.Module):
         z = resize(logits.detach(), cells).flatten(2)
         corr_logits = propagate(z, w1, w2, self.chunk(z)).unflatten(2, cells)
         if index is None: index = SAMPLERS[sampling](z.shape[2], num_shapes, generator)
-        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device)).unflatten(2, cells)
+        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device, non_blocking=True)).unflatten(2, cells)
         return resize(corr_logits, size), shapes_from_rows(rows, size)
