@@ -69,13 +69,19 @@ class Record:
             if not all(map(math.isfinite, row)): raise FloatingPointError(bad_step(step, dict(zip(names, row)), ids) + ". The last checkpoint is from before")
         return values
 
+    def joined(self) -> torch.Tensor:  # (steps, terms)
+        "The same, as the mean over all processes."
+        return self.me.reduce(self.values(), "mean")
+
     def means(self) -> dict:
         "Mean of each term since the last row, over all processes; begins anew."
-        means = dict(zip(self.steps[0][1], self.me.reduce(self.values().mean(0), "mean").tolist()))
+        means = dict(zip(self.steps[0][1], self.joined().mean(0).tolist()))
         self.steps = []
         return means
 
-    def state_dict(self) -> list: return [(step, dict(zip(losses, row)), ids) for (step, losses, ids), row in zip(self.steps, self.values().tolist())]
+    def state_dict(self) -> list:  # process 0 saves it for all: so it is joined
+        return [(step, dict(zip(losses, row)), ids) for (step, losses, ids), row in zip(self.steps, self.joined().tolist())] if self.steps else []
+
     def load_state_dict(self, state: list): self.steps = [(step, {k: torch.tensor(v) for k, v in losses.items()}, ids) for step, losses, ids in state]
 
 # %% ../nbs/07e_state.ipynb #25e5850c

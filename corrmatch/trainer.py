@@ -8,6 +8,7 @@ __all__ = ['DataError', 'open_data', 'plainly', 'share_of', 'Plan', 'to_device',
 
 # %% ../nbs/08_trainer.ipynb #20aaf898
 import json, signal, time, warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -224,11 +225,12 @@ def train(
 ) -> Result:
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     start = time.time()
-    with processes(config.system.device) as me, Interrupt() as interrupt:
+    with processes(config.system.device) as me, Interrupt() as interrupt, ExitStack() as stack:
         plan = make_plan(config, me, resume, progress)
         state = TrainState(config, len(plan.folder.classes), me, load=not resume)
         begin(state, plan, resume)
         writer, stop = board(plan.run, state.step) if me.main else None, False
+        if writer is not None: stack.callback(writer.close)
         with tqdm(total=plan.total, initial=state.step, desc=config.name, disable=not (progress and me.main)) as bar:
             while not stop:
                 if state.scored < state.step and plan.to_score(state.step): keep_score(state, plan, writer, watch)
@@ -246,5 +248,4 @@ def train(
                     if stop := interrupt.asked if me.world == 1 else due and me.any(interrupt.asked): break
                     if config.save_every and state.step % config.save_every == 0: save(state, plan, "last.pt")
                 save(state, plan, "last.pt")
-        if writer is not None: writer.close()
     return Result(plan.run, state.step, state.last, state.best, time.time() - start, state.step >= plan.total)

@@ -6,9 +6,9 @@ repository and not at the package. What runs in processes of its own is counted 
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from frame import ROOT, notebooks
 
@@ -18,9 +18,10 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHON
 
 
 def coverage(*words) -> int:
-    start = time.time()
+    seconds = lambda: (r := resource.getrusage(resource.RUSAGE_CHILDREN)).ru_utime + r.ru_stime
+    start = seconds()
     done = subprocess.run([sys.executable, "-m", "coverage", *map(str, words)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    print(f"{time.time() - start:5.0f} s  {' '.join(map(str, words[-1:]))}: {'done' if not done.returncode else 'FAILED'}", flush=True)
+    print(f"{seconds() - start:5.0f} s of a processor  {' '.join(map(str, words[-1:]))}: {'done' if not done.returncode else 'FAILED'}", flush=True)
     if done.returncode: print(done.stdout[-3000:], done.stderr[-3000:])
     return done.returncode
 

@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+import pytest
 from drills import told as record
 
-KILLS = 20
 PROGRAM = '''
 import json, os, random, signal, sys, time
 import torch
@@ -48,20 +48,21 @@ print(json.dumps({"kills": done, "moments": moments}))
 '''
 
 
-def test_killed_twenty_times_and_nothing_is_lost(tmp_path):
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "program.py", str(tmp_path), str(KILLS)], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=600)
+    done = subprocess.run([sys.executable, "program.py", str(tmp_path), str(kills)], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     from corrmatch.runs import load_checkpoint, read_log
     whole, killed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
-    assert told["kills"] >= KILLS // 2, f"the run ended after {told['kills']} kills, at steps {told['moments']}"
-    assert len(set(told["moments"])) > 3, told["moments"]
+    assert told["kills"] >= kills // 2, f"the run ended after {told['kills']} kills, at steps {told['moments']}"
+    assert len(set(told["moments"])) > min(3, kills // 3), told["moments"]
     assert whole["step"] == killed["step"] == 40
     assert all((a == b).all() for a, b in zip(whole["net"].values(), killed["net"].values())), told
     assert whole["threshold"] == killed["threshold"] and whole["best"] == killed["best"]
     for name in ("log.csv", "scores.csv"):
         a, b = (read_log(tmp_path / run, name).drop(columns="seconds", errors="ignore") for run in ("whole", "killed"))
         assert a.equals(b), f"{name} differs: {told}"
-    record("killed at random", f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps", told["kills"], "weights, log and scores of the run that nobody disturbed", "nothing")
+    if kills == 20: record("killed at random", f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps", told["kills"], "weights, log and scores of the run that nobody disturbed", "nothing")

@@ -61,7 +61,7 @@ def run(folder, world, name, **options):
 def one(toy): return run(toy[0], 1, "one")
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_number_of_processes_changes_no_loss(toy, one, world):
     log, scores = run(toy[0], world, f"{world} processes")
     assert len(log) == len(one[0]) == STEPS and (one[0]["confident"] > 0).any(), "something must be trusted, or nothing is tested"
