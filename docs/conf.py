@@ -33,6 +33,7 @@ pygments_dark_style = "github-dark"
 html_title = f"{project} {release}"
 html_static_path = ["_static", str(mathjax)]
 html_css_files = ["corrmatch.css"]
+html_js_files = ["corrmatch.js"]
 html_favicon = "_static/favicon.svg"
 html_copy_source = False  # each page has its own link to the notebook
 mathjax_path = "tex-svg.js"

@@ -1,4 +1,5 @@
 "The built site as a reader sees it, in a browser: `make docs-test` builds it first."
+from pathlib import Path
 import pytest
 from frame import ROOT, name, notebooks
 
@@ -19,31 +20,17 @@ def site(serve):
 
 @each
 def test_a_page_is_whole(site, watch, name):
-    "Maths, pictures, no error, no other host; on a wide window and on a telephone."
-    w = watch()
+    "Maths, pictures, contrast in both modes, headings, the download; no error, no other host; on a wide window and on a telephone."
+    w = watch(color_scheme="light")
     page = w.open(f"{site}/{name}.html")
-    assert page.locator("h1").count() == 1
-    assert not page.evaluate(UNRENDERED) and not page.evaluate(RAW), "maths that is not rendered"
-    assert not w.bare_pictures()
+    found = {"headings of the first level": page.locator("h1").count() - 1, "maths that is not rendered": page.evaluate(UNRENDERED) + page.evaluate(RAW), "pictures": w.bare_pictures(), "light": w.complaints()}
+    with page.expect_download() as download: page.locator(".download-notebook a.download").click()
+    found["the download is another file"] = Path(download.value.path()).read_bytes() != (ROOT / "nbs" / f"{name}.ipynb").read_bytes() or download.value.suggested_filename != f"{name}.ipynb"
+    page.emulate_media(color_scheme="dark")
+    found["dark"] = w.complaints(only=["color-contrast"])
     page.set_viewport_size({"width": 360, "height": 740})
-    assert w.too_wide() <= 0, "the page is wider than a telephone"
-    assert not w.errors and not w.foreign
-
-
-@each
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_can_be_read_by_everyone(site, watch, name, scheme):
-    w = watch(color_scheme=scheme)
-    w.open(f"{site}/{name}.html")
-    assert not (found := w.complaints()), "\n".join(found)
-
-
-@each
-def test_the_notebook_can_be_downloaded(site, watch, name):
-    page = watch().open(f"{site}/{name}.html")
-    with page.expect_download() as download: page.locator(".download-notebook a").click()
-    assert download.value.suggested_filename == f"{name}.ipynb"
-    assert open(download.value.path(), "rb").read() == (ROOT / "nbs" / f"{name}.ipynb").read_bytes()
+    found |= {"pixels wider than a telephone": max(w.too_wide(), 0), "errors": w.errors, "other hosts": w.foreign}
+    assert not any(found.values()), "\n".join(f"{what}: {value}" for what, value in found.items() if value)
 
 
 def test_next_leads_through_all_pages_in_order(site, watch):
