@@ -189,7 +189,7 @@ def label_row(
     return dict(zip(HEADS, (Panel(denormalise(image), "", tuple(points)), *maps, Panel(paint(alone["labels"], alone["confident"]), tally(alone["labels"], alone["confident"], truth)),
                             Panel(paint(e["spread"], e["mask"]), tally(e["spread"], e["mask"], truth)), Panel(paint(e["labels"])), Panel(paint(truth)))))
 
-# %% ../nbs/14_paper_pictures.ipynb #baa62a9b
+# %% ../nbs/14_paper_pictures.ipynb #f8b68db1
 def label_rows(
     runs,              # the first: CorrMatch; the second, if there is one: a run without matching
     root, which,
@@ -210,7 +210,7 @@ def fig4(
     return label_rows(runs, root, which, ["image", "without matching", "with matching", "ground truth"], rows, 7.5)
 
 def fig9(
-    runs, root=None, which="last", rows=(0, 1, 2, 3),
+    runs, root=None, which="last", rows=(0, 1, 2),
 ):
     "Figure 9: the columns of Figure 4, with rows of the map and the prediction."
     return label_rows(runs, root, which, HEADS, rows, 12)
