@@ -122,7 +122,7 @@ class Projection(nn.Sequential):
     ):
         super().__init__(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
 
-# %% ../nbs/03_correlation.ipynb #ada182ca
+# %% ../nbs/03_correlation.ipynb #b0f94d4c
 class Bilinear(torch.autograd.Function):
     "Bilinear resize with aligned corners, whose backward pass is two products."
     @staticmethod
@@ -141,7 +141,7 @@ def resize(
     size: tuple[int, int],
 ) -> Tensor:
     "Bilinear resize with aligned corners, in single precision at least."
-    x, = at_least_float32(x)
+    x = at_least_float32(x)[0].contiguous()
     if torch.is_grad_enabled() and x.requires_grad: return Bilinear.apply(x, tuple(size))
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
