@@ -17,6 +17,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_co
 exclude_patterns = ["_*", "**/_*", "**.ipynb_checkpoints", "fixtures"]
 nb_execution_mode = "off"  # show the outputs saved in the notebooks
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables and links in outputs, as in cells
 nb_ipywidgets_js = {}  # nothing from another host
 nb_code_prompt_show = "Show the source"
 nb_code_prompt_hide = "Hide the source"
