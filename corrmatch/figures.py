@@ -94,11 +94,12 @@ def explain(
     tau: float,      # threshold
     num_shapes=128,  # rows of C
     seed=0,          # of their draw
+    region_threshold: float | None = None,  # its own threshold for Algorithm 1; None: the same
 ) -> dict:           # (H,W): labels, confident (pixels alone), spread, mask (after Algorithm 1)
     "Treat an image as unlabelled: its pseudo labels before and after region propagation."
     out, shapes = net(image[None], full=True, num_shapes=num_shapes, generator=torch.Generator().manual_seed(seed))
     confidence, labels = out.logits.softmax(1).max(1)
-    spread, mask = propagate_regions(shapes, labels, confidence >= tau, tau)
+    spread, mask = propagate_regions(shapes, labels, confidence >= tau, tau if region_threshold is None else region_threshold)
     return {"labels": labels[0], "confident": (confidence >= tau)[0], "spread": spread[0], "mask": mask[0]}
 
 # %% ../nbs/10_figures.ipynb #45c8b9b1

@@ -124,7 +124,7 @@ def looks(
     "What the network makes of the middle of an image: prediction, pseudo labels, rows of C at fixed points."
     m, image = config.method, middle(image, config.data.crop).to(next(net.parameters()).device)
     if not m.unlabelled: return {"prediction": colour(predict(net, image), classes)}, {}
-    e = {k: v.cpu() for k, v in explain(net, image, tau, m.num_shapes if m.region else 1).items()}
+    e = {k: v.cpu() for k, v in explain(net, image, tau, m.num_shapes if m.region else 1, region_threshold=m.region_threshold).items()}
     pictures = {"prediction": colour(e["labels"], classes), "pseudo labels": colour(e["labels"], classes, e["confident"])}
     if m.region: pictures["after propagation"] = colour(e["spread"], classes, e["mask"])
     for i, point in enumerate(POINTS if m.pixel else ()):
