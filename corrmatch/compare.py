@@ -150,14 +150,14 @@ def reproduce_tables(
         print(f"\nwritten: {file}")
     return tables
 
-# %% ../nbs/13b_compare.ipynb #36e79aa6
+# %% ../nbs/13b_compare.ipynb #1df252b0
 def figure1(
-    out="runs/reproduce",  # folder for the picture
+    out="runs/reproduce",  # the PNG, or a folder for it
     folder=None,           # holds RECIPE/RUN_seedN; None: `out`
 ) -> Path:
     "Draw Figure 1: the methods of Table 2 as published, and this project's runs of its recipes where there are any."
     runs = {recipe: m.loc["CorrMatch", ["last", "± last"]].fillna(0) for recipe, m in measured_in(folder or out, "table2").items() if "CorrMatch" in m.index}
-    file, fig = Path(out) / "fig1.png", plot_field("table2", runs)
+    file, fig = Path(out) if Path(out).suffix == ".png" else Path(out) / "fig1.png", plot_field("table2", runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(file, dpi=130); plt.close(fig)
     return file

@@ -1,40 +1,62 @@
-"""Make the measured rows of this folder, and the tables from their logs.
+"""What stands in this folder beside the runs themselves: their list, the tables, the pictures.
 
-    python results/make.py train table6 table5 [--scale toy|camvid|voc] [--seeds 0 1 2] [--root DIR]
-                                                           train the rows of these tables that are not there yet (or go on with them)
-    python results/make.py tables                          rebuild every table from the logs
-    python results/make.py pictures [--root DIR]           draw the runs of seed 0, from runs/results
+    python results/make.py tables                  every table from the logs, and the pages that show them
+    python results/make.py pictures [--root DIR]   the runs of seed 0, from runs/results
 
-Runs go to runs/results; their text files (settings, environment, log, scores) are copied to results/RECIPE.
+The runs come from `corrmatch reproduce TABLE ... --out runs/results --keep results`.
 """
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+import pandas as pd
 import tyro
 from matplotlib import pyplot as plt
 from corrmatch import recipes
+from corrmatch.compare import measured_in, side_by_side
 from corrmatch.evaluation import predict
 from corrmatch.figures import colour, curves, explain, run_picture, show_images
-from corrmatch.reproduce import train_tables
-from corrmatch.results import bars, load_run, over_seeds, score_table, validation_views
+from corrmatch.paper import TABLES
+from corrmatch.results import bars, collect, load_run, over_seeds, score_table, validation_views
 from corrmatch.runs import read_log
 
 HERE = Path(__file__).parent
 METHODS = {"labelled only": "labelled_only", "weak to strong": "weak_to_strong", "pixel propagation": "pixel_only", "CorrMatch": "corrmatch"}
+PAGES = sorted((HERE.parent / "nbs").glob("13[c-f]_*.ipynb"))  # they show tables from these logs
+
+
+def measured_recipes(): return sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name in recipes.RECIPES)
 
 
 def tables():
-    "Rebuild the table of every recipe that has rows."
-    for recipe in sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name in recipes.RECIPES):
-        found = {method: sorted((HERE / recipe).glob(f"{run}_seed*")) for method, run in METHODS.items()}
-        table = over_seeds({m: runs for m, runs in found.items() if runs})
-        table.to_csv(HERE / f"{recipe}.csv", index_label="method", float_format="%.2f")
-        print(f"\n{recipe}: mIoU on its validation images, %, mean and spread over the seeds\n\n{table.round(1).to_string()}")
+    "For each recipe: the list of its runs, the four main methods, and every table of the paper that has a measured row."
+    for recipe in measured_recipes():
+        folder = HERE / recipe
+        runs = collect(sorted(p.parent for p in folder.glob("*_seed*/config.json")))
+        runs["device"] = [pd.read_json(p, typ="series")["device"] for p in sorted(folder.glob("*_seed*/environment.json"))]
+        runs.to_csv(folder / "runs.csv", index=False, float_format="%.2f")
+        found = {method: sorted(folder.glob(f"{run}_seed*")) for method, run in METHODS.items()}
+        main = over_seeds({m: there for m, there in found.items() if there})
+        main.to_csv(HERE / f"{recipe}.csv", index_label="method", float_format="%.2f")
+        print(f"\n{recipe}: mIoU on its validation images, %, mean and spread over the seeds; {len(runs)} runs\n\n{main.round(1).to_string()}")
+    (HERE / "tables").mkdir(exist_ok=True)
+    for name in TABLES[1:]:
+        if measured := measured_in(HERE, name): side_by_side(name, measured).to_csv(HERE / "tables" / f"{name}.csv", float_format="%.2f")
+
+
+def pages():
+    "Run the pages that show the tables, and clean them (the development tools have to be installed)."
+    tools, env = Path(sys.executable).parent, os.environ | {"TQDM_DISABLE": "1"}
+    for page in PAGES:
+        subprocess.run([tools / "jupyter", "execute", "--inplace", page.name], cwd=page.parent, env=env, check=True)
+        subprocess.run([tools / "nbdev_clean", "--fname", page], cwd=HERE.parent, check=True)
 
 
 def pictures(root: str | None):
     "Curves, IoU class by class, and what the networks say about the first validation images, for the runs of seed 0."
-    for recipe in sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name in recipes.RECIPES):
+    for recipe in measured_recipes():
         runs = {m: folder for m, run in METHODS.items() if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()}
         if not runs: continue
         data = root if recipe != "toy" else "toy"
@@ -58,15 +80,13 @@ def pictures(root: str | None):
 
 @dataclass
 class Arguments:
-    what: Annotated[str, tyro.conf.Positional]                         # train, tables or pictures
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()       # of the tables to train
-    scale: str = "toy"                                                 # toy, camvid or voc
-    seeds: tuple[int, ...] = (0, 1, 2)
-    root: str | None = None                                            # folder of the dataset
+    what: Annotated[str, tyro.conf.Positional] = "tables"  # tables or pictures
+    root: str | None = None                                # folder of the dataset
 
 
 if __name__ == "__main__":
     a = tyro.cli(Arguments, description=__doc__)
+    if a.what not in ("tables", "pictures"): sys.exit(f"results/make.py {a.what}: choose tables or pictures; runs come from `corrmatch reproduce TABLE --out runs/results --keep results`")
     if a.what == "pictures": pictures(a.root)
-    elif a.what == "train": train_tables(a.names, a.scale, a.seeds, "runs/results", HERE, root=a.root)
     tables()
+    pages()

@@ -91,7 +91,7 @@ def test_help_of_each_command_explains_its_arguments(monkeypatch):
         for f in dataclasses.fields(command):
             if f.name == "recipe": continue
             spelled = f"--{f.name.replace('_', '-')}" if f"--{f.name.replace('_', '-')}" in flat else f.name.upper()
-            m = re.search(rf"{spelled}\s(?:\S+\s)?(.*?)\((?:default|required)", flat.split("options", 1)[1] if spelled.startswith("--") else flat.split("positional arguments", 1)[1])
+            m = re.search(rf"{spelled}\]?\s(?:\S+\s)?(.*?)\((?:default|required)", flat.split("options", 1)[1] if spelled.startswith("--") else flat.split("positional arguments", 1)[1])
             assert m and len(m[1]) > 4, f"{name}: {spelled} is not explained"
 
 
