@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import pandas as pd
 import torch
+from torch.nn import functional as F
 from corrmatch.config import Config, DataConfig, MethodConfig, ModelConfig, OptimConfig, SystemConfig
 from corrmatch.processes import Processes
 from corrmatch.state import TrainState, update
@@ -20,19 +21,27 @@ TOLERANCE = 1e-6  # absolute and relative
 TINY = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, projection=16, weights=None)
 
 
+def dropout2d(x, p=0.5, training=True, inplace=False):
+    "Channel dropout whose draws do not depend on the version of PyTorch."
+    return x * (torch.rand(x.shape[:2]) >= p)[:, :, None, None] / (1 - p) if training and p else x
+
+
 @contextmanager
-def double():
-    "Everything in double precision, so that the rounding of another processor moves no pixel across the threshold."
-    before = torch.get_default_dtype()
+def everywhere():
+    "Double precision, so that the rounding of another processor moves no pixel across the threshold; the same draws in every version."
+    before = torch.get_default_dtype(), F.dropout2d
     torch.set_default_dtype(torch.float64)
+    F.dropout2d = dropout2d
     try: yield
-    finally: torch.set_default_dtype(before)
+    finally:
+        torch.set_default_dtype(before[0])
+        F.dropout2d = before[1]
 
 
 def steps(n: int = 20) -> pd.DataFrame:
     "All losses, the threshold and the trusted shares of the first steps."
     rows = []
-    with TemporaryDirectory() as folder, double():
+    with TemporaryDirectory() as folder, everywhere():
         make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=2, size=64)
         config = Config("twenty", DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop"), TINY, MethodConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9),
                         OptimConfig(0.01), SystemConfig("cpu"), batch=4, steps=n, out=folder)
