@@ -8,7 +8,7 @@ __all__ = ['ORDER', 'COLOURS', 'between', 'which_pass', 'watched', 'one_step', '
            'bench', 'part_rows', 'part_table', 'reference_table', 'utilisation', 'describe_report', 'feeding',
            'draw_report']
 
-# %% ../nbs/12b_bench.ipynb #00317a79
+# %% ../nbs/12b_bench.ipynb #065185d9
 import json, math, tempfile, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,7 +25,7 @@ from .costs import Stopwatch, cells, data_costs, fastest, hardware, machine_spee
 from .data import Classes, Folder, Split
 from .literal import correlation_literal, regions_literal, step_literal
 from .processes import Processes
-from .propagation import GROUP, pack, propagate_regions, turns
+from .propagation import GROUP, pack, propagate_regions, sizes, turns
 from .runs import environment, find_device
 from .state import TrainState
 from .step import CorrMatchNet, build_net
@@ -88,7 +88,7 @@ def time_data(config: Config, repeat: int = 3) -> tuple[dict, dict]:
                 best = fastest(best, watch.read())
     return batch, best
 
-# %% ../nbs/12b_bench.ipynb #04f19e93
+# %% ../nbs/12b_bench.ipynb #7d6b440e
 @torch.no_grad()
 def caught(state: TrainState, batch: dict, config: Config, name: str) -> tuple:
     "The arguments with which a step calls `corrmatch.step.name`."
@@ -113,7 +113,7 @@ def set_thresholds(state: TrainState, batch: dict, config: Config, trusted=0.7, 
 
 def voters(shapes: Tensor, confident: Tensor, threshold: float) -> tuple[int, int]:
     "How many shapes can be won, and how many pixels their bands hold."
-    found = [turn for s, c in zip(shapes.cpu(), confident.cpu()) for turn in turns(pack(s), pack(c), torch.tensor(threshold).item())]
+    found = [turn for s, c in zip(shapes.cpu(), confident.cpu()) for turn in turns(*sizes(pack(s), pack(c)), torch.tensor(threshold).item())]
     return len(found), sum(8 * GROUP * (z - a) for *_, a, z in found)
 
 # %% ../nbs/12b_bench.ipynb #84cbe636

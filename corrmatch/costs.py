@@ -81,7 +81,7 @@ def network_costs(net: CorrMatchNet, config: Config, images: int, copies: int) -
         net.proj(high), net.decode(torch.cat([low] * copies), torch.cat([high] * copies), low.shape[-2:])
     return layer_costs(net, call, itemsize)
 
-# %% ../nbs/12_costs.ipynb #bea31f55
+# %% ../nbs/12_costs.ipynb #fcee8117
 def step_costs(
     config: Config,
     classes: int,       # K
@@ -97,9 +97,9 @@ def step_costs(
     corr = np.array([4. * K * N**2 + 4 * D * K * N + resize, 16. * N**2 + scores])
     forward = {"forward, labelled + weak": both[:2] + 3 * B * np.array([resize, scores]), "forward, strong": strong[:2] + B * np.array([resize, scores]), "correlation": 3 * B * corr}
     pseudo = {"shapes": (11. * B * S * P, 25. * B * S * P), "labels and masks": (5. * B * K * P, B * (3 * scores + 100 * P)), "threshold": (2. * B * P, 30. * B * P),
-              "region propagation": (B * S * P + band, 6. * B * S * P + 20. * band), "losses": (35. * B * K * P, 21 * B * scores)}
+              "region propagation": (B * S * P + band, 6. * B * S * P + 20. * band), "losses": (35. * B * K * P, 25 * B * scores)}
     if config.data.partner == "crop": forward["forward, partner"] = strong[:2] + B * np.array([resize, scores])
-    backward = 2 * sum(forward[name] for name in ("forward, labelled + weak", "forward, strong", "correlation")) + np.array([0., 35 * B * scores])
+    backward = 2 * sum(forward[name] for name in ("forward, labelled + weak", "forward, strong", "correlation")) + np.array([0., 31 * B * scores])
     return {name: tuple(map(float, cost)) for name, cost in (forward | pseudo | {"backward": backward, "optimiser": (4. * parameters, 20. * parameters)}).items()}
 
 def cells(config: Config) -> int:

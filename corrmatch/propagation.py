@@ -54,24 +54,24 @@ def votes_needed(
     least = least + ~(least.float() / total > threshold)
     return torch.where((agreeing > 0) & (total / area.float() >= threshold), least, agreeing + 1)
 
-# %% ../nbs/04_propagation.ipynb #ad6f12f3
+# %% ../nbs/04_propagation.ipynb #d91735a1
 def sizes(
     shapes: Tensor,     # (S,G,255) packed
     confident: Tensor,  # (G,255) packed
 ) -> tuple[Tensor, Tensor]:
     "(S,G) pixels of each shape in each group, (S,) confident pixels of each shape."
-    return count(shapes), torch.cat([count(some & confident).sum(1) for some in shapes.split(1)])
+    both = torch.cat([(one & confident).sum(-1, keepdim=True) for one in shapes.split(1)])     # (S,G,1), eight counters each
+    return count(shapes), both.view(torch.uint8).sum((1, 2))
 
 def turns(
-    shapes: Tensor,     # (S,G,255) packed
-    confident: Tensor,  # (G,255) packed
+    groups: Tensor,     # (S,G) pixels of each shape in each group
+    agreeing: Tensor,   # (S,) confident pixels of each shape
     threshold: float,
 ) -> list[list[int]]:   # number, confident pixels, votes needed, first group, group after the last
     "The shapes of an image that can be won, in the order in which they vote."
-    groups, agreeing = sizes(shapes, confident)
     need, used = votes_needed(groups.sum(1), agreeing, threshold), (groups > 0).int()
     first, after = used.argmax(1), used.shape[1] - used.flip(1).argmax(1)
-    return torch.stack([torch.arange(len(shapes)), agreeing, need, first, after], 1)[need <= agreeing].tolist()
+    return torch.stack([torch.arange(len(groups)), agreeing, need, first, after], 1)[need <= agreeing].tolist()
 
 # %% ../nbs/04_propagation.ipynb #7bf5eca8
 def check_regions(
@@ -115,7 +115,7 @@ def elect(
         if left < best[0] or max(left, best[0]) < need: break
     return best[0], -best[1]
 
-# %% ../nbs/04_propagation.ipynb #a3283b3b
+# %% ../nbs/04_propagation.ipynb #ef482290
 def vote_in_turn(
     shapes: Tensor,     # (S,H,W) bool
     ranks: Tensor,      # (H,W) int64, 0 to 255
@@ -126,13 +126,14 @@ def vote_in_turn(
     words, trusted, labels = pack(shapes), pack(confident), pack(ranks.byte())
     kinds = ranks[confident].bincount().nonzero()                                             # (L,1) classes that vote
     planes = pack(ranks == kinds[:, :, None]).bitwise_and_(trusted)                           # (L,G,255)
-    mask, order, kinds = trusted.clone(), list(range(len(kinds))), kinds[:, 0].tolist()
-    for s, total, need, a, z in turns(words, trusted, threshold):
+    groups, agreeing = sizes(words, trusted)
+    orders = (groups.float() @ count(planes).T.float()).argsort(1, descending=True).tolist()  # (S,L) likely winners first
+    mask, kinds = trusted.clone(), kinds[:, 0].tolist()
+    for s, total, need, a, z in turns(groups, agreeing, threshold):
         shape, band, here = words[s, a:z], labels[a:z], planes[:, a:z]
         voters = shape & trusted[a:z]
-        votes, k = elect(here, voters, total, need, order)                                    # k*, Eq. 8, 9
+        votes, k = elect(here, voters, total, need, orders[s])                                # k*, Eq. 8, 9
         if votes < need: continue
-        order.remove(k); order.insert(0, k)
         band.bitwise_and_(~(255 * shape)).bitwise_or_(kinds[k] * shape)                       # Eq. 10
         mask[a:z].bitwise_or_(shape)
         if votes < total: here.bitwise_and_(~shape)[k].bitwise_or_(voters)
