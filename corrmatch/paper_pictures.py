@@ -189,7 +189,7 @@ def label_row(
     return dict(zip(HEADS, (Panel(denormalise(image), "", tuple(points)), *maps, Panel(paint(alone["labels"], alone["confident"]), tally(alone["labels"], alone["confident"], truth)),
                             Panel(paint(e["spread"], e["mask"]), tally(e["spread"], e["mask"], truth)), Panel(paint(e["labels"])), Panel(paint(truth)))))
 
-# %% ../nbs/14_paper_pictures.ipynb #f8b68db1
+# %% ../nbs/14_paper_pictures.ipynb #933b9233
 def label_rows(
     runs,              # the first: CorrMatch; the second, if there is one: a run without matching
     root, which,
@@ -210,10 +210,10 @@ def fig4(
     return label_rows(runs, root, which, ["image", "without matching", "with matching", "ground truth"], rows, 7.5)
 
 def fig9(
-    runs, root=None, which="last", rows=(0, 1, 2),
+    runs, root=None, which="last", rows=(0, 1, 2), heads=HEADS,
 ):
     "Figure 9: the columns of Figure 4, with rows of the map and the prediction."
-    return label_rows(runs, root, which, HEADS, rows, 12)
+    return label_rows(runs, root, which, list(heads), rows, 12 * len(heads) / len(HEADS))
 
 # %% ../nbs/14_paper_pictures.ipynb #42b762a3
 def fig6(
