@@ -24,7 +24,7 @@ def rows(path: Path, ending: str) -> list[list[str]]:
     return found
 
 
-ROWS = rows(MAP, "| code | test | run it |")
+ROWS = rows(MAP, "| code, and below it its test | run it |")
 
 
 @lru_cache
@@ -42,7 +42,7 @@ def sections(page: str) -> dict[str, list]:
 
 def says(row: list[str]) -> list[str]:
     "What is wrong with a row of the index."
-    paper, _, place, code, test, command = row
+    paper, _, place, (code, _, test), command = *row[:3], row[3].partition("<br>"), row[4]
     wrong, page = [], re.match(r"\[(\w+)\]\((\w+\.ipynb)\), \*(.+)\*$", place)
     if not page or f"{page[1]}.ipynb" != page[2] or not (ROOT / "nbs" / page[2]).exists(): return [f"{paper}: no page {place}"]
     if page[3] not in sections(page[2]): wrong.append(f"{paper}: {page[2]} has no section {page[3]!r}")
@@ -50,9 +50,9 @@ def says(row: list[str]) -> list[str]:
         module, _, rest = name.partition(".")
         if not rest or not hasattr(import_module(f"corrmatch.{module}"), rest): wrong.append(f"{paper}: there is no {name}")
     if "`" not in code: wrong.append(f"{paper}: no code")
-    if found := re.fullmatch(r"`(tests/\w+\.py)::(\w+)`", test):
-        file = ROOT / found[1]
-        if not file.exists() or found[2] not in {n.name for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)}: wrong.append(f"{paper}: there is no test {test}")
+    if found := re.fullmatch(r"`(\w+)::(\w+)`", test):
+        file = ROOT / "tests" / f"test_{found[1]}.py"
+        if not file.exists() or f"test_{found[2]}" not in {n.name for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)}: wrong.append(f"{paper}: there is no test {test}")
     else:
         found = re.fullmatch(r"(?:\[\w+\]\((\w+\.ipynb)\), )?\*(.+)\*", test)  # a section of this page or of another one
         if not found or not any("assert" in source for source in sections(found[1] or page[2]).get(found[2], ())): wrong.append(f"{paper}: nothing is asserted in {test}")
@@ -86,11 +86,11 @@ def test_a_row_points_to_what_exists(row):
     assert not says(row)
 
 
-GOOD = ["Eq. 5", "", "[04_propagation](04_propagation.ipynb), *Literal transcription*", "`propagation.propagate_pixels`", "`tests/test_golden_propagation.py::test_pixels`", "`corrmatch recipes`"]
+GOOD = ["Eq. 5", "", "[04_propagation](04_propagation.ipynb), *Literal transcription*", "`propagation.propagate_pixels`<br>`golden_propagation::pixels`", "`corrmatch recipes`"]
 
-@pytest.mark.parametrize("column, value, word", [(2, "[04_propagation](04_propagation.ipynb), *No such section*", "section"), (2, "[99_none](99_none.ipynb), *Cost*", "page"), (3, "`propagation.nothing`", "propagation.nothing"),
-                                                 (4, "`tests/test_golden_propagation.py::test_nothing`", "test"), (4, "*Exercises*, *none*", "asserted"), (5, "`corrmatch dance`", "command"), (5, "`corrmatch train toy --no-such-flag`", "understood"),
-                                                 (5, "`corrmatch reproduce fig99`", "fig99"), (5, "-", "command")])
+@pytest.mark.parametrize("column, value, word", [(2, "[04_propagation](04_propagation.ipynb), *No such section*", "section"), (2, "[99_none](99_none.ipynb), *Cost*", "page"), (3, "`propagation.nothing`<br>`golden_propagation::pixels`", "propagation.nothing"),
+                                                 (3, "`propagation.count`<br>`golden_propagation::nothing`", "test"), (3, "`propagation.count`<br>*Exercises*, *none*", "asserted"), (3, "`propagation.count`", "asserted"),
+                                                 (4, "`corrmatch dance`", "command"), (4, "`corrmatch train toy --no-such-flag`", "understood"), (4, "`corrmatch reproduce fig99`", "fig99"), (4, "-", "command")])
 def test_a_row_that_points_nowhere_is_found(column, value, word):
     assert says(GOOD) == []
     found = says([*GOOD[:column], value, *GOOD[column + 1:]])
