@@ -4,7 +4,9 @@ Each mutant replaces one text in a module and in its notebook, in a copy of the 
 room's quick tests; both in a process of their own, forked from one that has loaded PyTorch. What survives is explained in EQUAL, or a test is
 missing. The result is written to tests/mutants.csv.
 
-    python tests/mutants.py [ROOM ...]
+    python tests/mutants.py              all of them
+    python tests/mutants.py losses       those of a room
+    python tests/mutants.py missing      those that are not in the table
 """
 import contextlib
 import csv
@@ -46,20 +48,24 @@ MUTANTS = [  # room, what stands there, what is put there
     ("correlation", "return max(1, self.max_map_bytes // row)", "return max(1, self.max_map_bytes)"),
     ("correlation", "0 <= index.min() <= index.max() < positions", "0 <= index.min() <= index.max() <= positions"),
     ("propagation", "return logits @ corr", "return logits @ corr.mT"),
-    ("propagation", "passes = (agreeing > 0) & ", "passes = (agreeing >= 0) & "),
-    ("propagation", "agreeing.float() / rows.sum(2).float() >= threshold", "agreeing.float() / rows.sum(2).float() > threshold"),
-    ("propagation", "agreeing.float() / rows.sum(2).float() >= threshold", "agreeing.float() / (rows.sum(2).float() + 1) >= threshold"),
-    ("propagation", "top.values.float() / total[i, s] > threshold", "top.values.float() / total[i, s] >= threshold"),
-    ("propagation", "votes = (shape & confident[i, a:z]).int()", "votes = (shape & mask[i, a:z]).int()"),
-    ("propagation", "here.masked_fill_(write, top.indices)", "here.masked_fill_(write & confident[i, a:z], top.indices)"),
-    ("propagation", "mask[i, a:z] |= write", "mask[i, a:z] = write"),
-    ("propagation", "used.shape[2] - used.flip(2).argmax(2)", "used.shape[2] - used.flip(2).argmax(2) - 1"),
-    ("propagation", "top = counts.max(0) ", "top = counts.min(0) "),
-    ("propagation", "(s & confident[:, None]).sum((2, 3), dtype=torch.int32)", "s.sum((2, 3), dtype=torch.int32)"),
+    ("propagation", "GROUP = 255", "GROUP = 256"),
+    ("propagation", "(agreeing > 0) & (total / area.float()", "(agreeing >= 0) & (total / area.float()"),
+    ("propagation", "(total / area.float() >= threshold)", "(total / area.float() > threshold)"),
+    ("propagation", "(total / area.float() >= threshold)", "(total / (area.float() + 1) >= threshold)"),
+    ("propagation", "~(least.float() / total > threshold)", "~(least.float() / total >= threshold)"),
+    ("propagation", "(one & confident).sum(-1, keepdim=True)", "one.sum(-1, keepdim=True)"),
+    ("propagation", "used.shape[1] - used.flip(1).argmax(1)", "used.shape[1] - used.flip(1).argmax(1) - 1"),
+    ("propagation", "voters = shape & trusted[a:z]", "voters = shape & mask[a:z]"),
+    ("propagation", "mask[a:z].bitwise_or_(shape)", "mask[a:z].copy_(shape)"),
+    ("propagation", "max(best, (votes, -k))", "max(best, (votes, k))"),
+    ("propagation", "if left < best[0] or", "if left <= best[0] or"),
+    ("propagation", "max(left, best[0]) < need: break", "max(left, best[0]) <= need: break"),
+    ("propagation", "if votes < need: continue", "if votes <= need: continue"),
+    ("propagation", "if votes < total: here", "if False: here"),
+    ("propagation", "band.bitwise_and_(~(255 * shape)).bitwise_or_(kinds[k] * shape)", "band.bitwise_or_(kinds[k] * shape)"),
     ("propagation", "single = torch.tensor(float(threshold), dtype=torch.float32).item()", "single = float(threshold)"),
     ("propagation", "votes = (shape & confident).int()", "votes = (shape & mask).int()"),
-    ("propagation", "agreeing / shape.sum((1, 2)).float() >= threshold", "agreeing / shape.sum((1, 2)).float() > threshold"),
-    ("propagation", "top.values.float() / agreeing > threshold", "top.values.float() / agreeing >= threshold"),
+    ("propagation", "top.values >= need[:, s]", "top.values > need[:, s]"),
     ("threshold", "return confidence.masked_fill(~valid, -torch.inf), labels", "return confidence.masked_fill(~valid, 0.), labels"),
     ("threshold", "rows, \"amax\").amax(0)", "rows, \"amax\").amin(0)"),
     ("threshold", "self.momentum * old + (1 - self.momentum) * new", "(1 - self.momentum) * old + self.momentum * new"),
@@ -72,12 +78,18 @@ MUTANTS = [  # room, what stands there, what is put there
     ("threshold", "if maxima.isnan().any(): raise", "if False: raise"),
     ("threshold", "local[seen] = self.average(local[seen], maxima)", "local[seen] = maxima"),
     ("threshold", "if state.get(\"kind\") != type(self).__name__: raise", "if False: raise"),
-    ("losses", "F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction=\"none\")", "F.cross_entropy(logits, labels.clamp(max=logits.shape[1] - 1), reduction=\"none\")"),
+    ("losses", "zip(logs, pieces(asked))])).where(known, 0)", "zip(logs, pieces(asked))]))"),
+    ("losses", "pull, grad = pull.where(known, 0).unsqueeze(1),", "pull, grad = pull.unsqueeze(1),"),
+    ("losses", "scatter_add_(1, k, -g)", "scatter_add_(1, k, g)"),
+    ("losses", "t.split(max(1, len(t)) if t.is_cuda else 1)", "t.split(max(1, len(t)))"),
     ("losses", "n = valid.sum() if count is None", "n = mask.sum() if count is None"),
     ("losses", "return values.masked_fill(~mask, 0).sum() /", "return values.sum() /"),
     ("losses", "/ n.where(n > 0, 1)", "/ n"),
-    ("losses", "reduction=\"none\", log_target=True).sum(1)", "reduction=\"none\", log_target=True).mean(1)"),
-    ("losses", "F.kl_div(student_logits.log_softmax(1), teacher.log_softmax(1),", "F.kl_div(teacher.log_softmax(1), student_logits.log_softmax(1),"),
+    ("losses", "values.append(log_p.sub_(log_q).mul_(p).sum(1))", "values.append(log_p.sub_(log_q).mul_(p).mean(1))"),
+    ("losses", "log_p.sub_(log_q).mul_(p)", "log_p.sub_(log_q).mul_(log_q.exp())"),
+    ("losses", "torch.exp(log_q, out=z).sub_(p).mul_(g)", "torch.exp(log_q, out=z).sub_(p)"),
+    ("losses", "distance = Divergence.apply(student_logits, teacher)", "distance = Divergence.apply(teacher_logits, student_logits)"),
+    ("losses", "distance = distance - (teacher.softmax(1)", "distance = distance + (teacher.softmax(1)"),
     ("losses", "teacher = teacher_logits.detach()", "teacher = teacher_logits"),
     ("losses", "valid & (p <= kth.clamp(min=self.threshold))", "valid & (p < kth.clamp(min=self.threshold))"),
     ("losses", "kth.clamp(min=self.threshold)", "kth.clamp(max=self.threshold)"),
@@ -106,7 +118,7 @@ MUTANTS = [  # room, what stands there, what is put there
 ]
 EQUAL = {  # mutants that no test can tell apart, and why
     ("correlation", "chunk is None or chunk > N"): "one chunk of all rows is the whole map; only the backward pass computes it twice",
-    ("propagation", "passes = (agreeing >= 0) & "): "a shape without a confident pixel passes the first test only at threshold 0, and then fails the second: 0/0 > 0 is false",
+    ("propagation", "(agreeing >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and has none",
 }
 
 
@@ -128,7 +140,7 @@ def mutate(tree: Path, room: str, old: str, new: str):
     return book
 
 
-def fails(tree: Path, call, limit: float = 300) -> str:
+def fails(tree: Path, call, limit: float = 1200) -> str:
     "Run a call in a process of its own, on the copy; what it printed if it failed, else nothing."
     log = tree / "log.txt"
     if not (pid := os.fork()):
@@ -162,28 +174,45 @@ def noticed(tree: Path, room: str, book: Path) -> str:
     return next((line.split("::")[1].split(" ")[0].split("[")[0] for line in said.splitlines() if line.startswith("FAILED")), "a test") if said else "nobody"
 
 
-def main(rooms):
+def read_table() -> list[dict]:
+    "What is known of the mutants that there still are."
+    known = list(csv.DictReader(open(TABLE, encoding="utf-8"))) if TABLE.exists() else []
+    place = {key(*m): i for i, m in enumerate(MUTANTS)}
+    return sorted((r for r in known if tuple(r.values())[:3] in place), key=lambda r: place[tuple(r.values())[:3]])
+
+
+def key(room, old, new): return room, old.strip(), new.strip() or "(nothing)"
+
+
+def write_table(rows):
+    with open(TABLE, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, ["room", "stands there", "mutant", "noticed by", "explanation"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(words):
     torch.set_num_threads(1)
-    rows, start = [], time.time()
+    start, known = time.time(), {tuple(r.values())[:3] for r in read_table()}
+    chosen = [m for m in MUTANTS if (key(*m) not in known if words == ["missing"] else not words or m[0] in words)]
     with TemporaryDirectory() as folder:
         tree = copy_tree(Path(folder))
-        for room in rooms or TESTS:
-            if said := noticed(tree, room, next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))).replace("nobody", ""): raise SystemExit(f"{room} fails without any change ({said}): {(tree / 'log.txt').read_text()[-2000:]}")
-        for room, old, new in MUTANTS:
-            if rooms and room not in rooms: continue
+        for room in sorted({m[0] for m in chosen}):
+            if said := fails(tree, lambda: run_book(tree, next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb")))): raise SystemExit(f"{room} fails without any change: {said[-2000:]}")
+            print(f"{time.time() - start:6.0f} s  {room}: unchanged", flush=True)
+        for room, old, new in chosen:
             module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
             before = module.read_bytes(), book.read_bytes()
             by = noticed(tree, room, mutate(tree, room, old, new))
             module.write_bytes(before[0]), book.write_bytes(before[1])
-            rows.append({"room": room, "stands there": old.strip(), "mutant": new.strip() or "(nothing)", "noticed by": by, "explanation": EQUAL.get((room, new), "")})
+            row = dict(zip(("room", "stands there", "mutant"), key(room, old, new))) | {"noticed by": by, "explanation": EQUAL.get((room, new), "") if by == "nobody" else ""}
+            write_table([r for r in read_table() if tuple(r.values())[:3] != key(room, old, new)] + [row])
             print(f"{time.time() - start:6.0f} s  {room}: {old.strip()[:60]} -> {new.strip()[:60] or '(nothing)'}: {by}", flush=True)
-    survivors = [r for r in rows if r["noticed by"] == "nobody" and not r["explanation"]]
-    if not rooms:
-        with open(TABLE, "w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    print(f"{len(rows)} mutants, {sum(r['noticed by'] != 'nobody' for r in rows)} noticed, {sum(r['noticed by'] == 'nobody' for r in rows) - len(survivors)} equal by explanation, {len(survivors)} survive")
+    rows = read_table()
+    write_table(rows)
+    unnoticed = [r for r in rows if r["noticed by"] == "nobody"]
+    survivors = [r for r in unnoticed if not r["explanation"]]
+    print(f"{len(rows)} of {len(MUTANTS)} mutants tried: {len(rows) - len(unnoticed)} noticed, {len(unnoticed) - len(survivors)} equal by explanation, {len(survivors)} survive")
     return bool(survivors)
 
 
