@@ -62,18 +62,18 @@ def test_a_mistake_is_one_line(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_of_an_earlier_version_is_read_and_continued(scenes, tmp_path, monkeypatch):
-    "Such a run has no trusted.csv. What was written before stays, and the new file begins where the run goes on."
-    config = replace(RECIPES["toy"].make(), name="old", out=str(tmp_path), data=replace(RECIPES["toy"].make().data, root=str(scenes)))
-    whole = trainer.train(replace(config, name="whole"), progress=False)
+@pytest.mark.parametrize("fate", ["an earlier version wrote none", "a row more than the checkpoint knows"])
+def test_a_run_is_continued_whatever_has_become_of_its_trusted_csv(fate, scenes, tmp_path, monkeypatch):
+    "What was written before stays; a new file begins where the run goes on, and a row that lies after the last checkpoint is made again."
+    config = replace(RECIPES["toy"].make(), name="run", out=str(tmp_path), data=replace(RECIPES["toy"].make().data, root=str(scenes)))
+    whole = trainer.train(replace(config, name="whole"), progress=False).folder
     with monkeypatch.context() as patch:
         seen, real = [], trainer.update
         patch.setattr(trainer, "update", lambda *args, **kw: (seen.append(1), len(seen) == 3 and signal.raise_signal(signal.SIGINT), real(*args, **kw))[2])
-        old = trainer.train(config, progress=False)
-    assert not old.finished and list(read_log(old.folder, "trusted.csv").index) == [2]
-    (old.folder / "trusted.csv").unlink()
-    assert paper_figures.logged(old.folder).trusted is None
+        run = trainer.train(config, progress=False).folder
+    assert list(read_log(run, "trusted.csv").index) == [2]
+    if fate.endswith("none"): (run / "trusted.csv").unlink(); assert paper_figures.logged(run).trusted is None
+    else: (run / "trusted.csv").write_text((run / "trusted.csv").read_text() + "4,0.5,0.5,0.5\n")
     trainer.train(config, resume=True, progress=False)
-    assert list(read_log(old.folder, "trusted.csv").index) == [4] and list(read_log(old.folder, "scores.csv").index) == [2, 4]
-    assert read_log(old.folder, "scores.csv").equals(read_log(whole.folder, "scores.csv"))
-    assert read_log(old.folder, "trusted.csv").iloc[-1].equals(read_log(whole.folder, "trusted.csv").iloc[-1])
+    first = 1 if fate.endswith("none") else 0
+    assert read_log(run, "trusted.csv").equals(read_log(whole, "trusted.csv").iloc[first:]) and read_log(run, "scores.csv").equals(read_log(whole, "scores.csv"))
