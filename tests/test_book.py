@@ -1,6 +1,9 @@
 "The pages as a book: every picture is described, and both READMEs say the same."
+import io
 import re
+import shlex
 from collections import Counter
+from contextlib import redirect_stdout
 import pytest
 from frame import ROOT, cells, name, notebooks
 
@@ -68,3 +71,47 @@ def test_the_first_screen_has_pipeline_commands_and_result():
     "What it is, two commands with numbers and times, the pipeline and a result stand before anything else, in sixty lines."
     head = "\n".join(ENGLISH.read_text(encoding="utf-8").splitlines()[:60])
     assert head.count("![") == 2 and "make demo" in head and "make test" in head and "minutes" in head and "mIoU" in head
+
+
+@pytest.mark.parametrize("path, after", [(a, b) for a, b in zip(notebooks(), notebooks()[1:]) if name(b) != "index"], ids=lambda p: name(p))
+def test_a_page_leads_to_the_next(path, after):
+    last = [c.source for c in cells(path) if c.cell_type == "markdown"][-1]
+    assert f"({after.name}" in last, f"the page ends with '{last[-80:]}'; the next one is {after.name}"
+
+
+COMMAND = re.compile(r"^(?:\.venv/bin/)?corrmatch |^torchrun .*-m corrmatch\.cli ")
+
+
+def shell_lines(text: str) -> list[str]:
+    "The calls of corrmatch in the blocks of a text."
+    lines = [line.split("  #")[0].strip() for block in re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.S) for line in block.splitlines()]
+    return [COMMAND.sub("", line) for line in lines if COMMAND.match(line) and "..." not in line]
+
+
+def prose(path) -> str: return "\n".join(c.source for c in cells(path) if c.cell_type == "markdown")
+
+
+@pytest.fixture(scope="module")
+def options():
+    "Every option that `corrmatch train` knows."
+    from corrmatch.cli import main
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit): main(["train", "toy", "--help"])
+    return set(re.findall(r"--[a-z][\w.-]+", said.getvalue()))
+
+
+def test_every_command_of_a_page_is_understood():
+    from corrmatch.cli import parse
+    said = {line: name(p) for p in notebooks() for line in shell_lines(prose(p))} | {line: "README.zh.md" for line in shell_lines(CHINESE.read_text(encoding="utf-8"))}
+    wrong = []
+    for line, page in said.items():
+        try: parse(shlex.split(line))
+        except (ValueError, SystemExit) as error: wrong.append(f"{page}: corrmatch {line}: {str(error)[:200]}")
+    assert len(said) > 20 and not wrong, "\n".join(wrong)
+
+
+def test_every_option_of_a_page_exists(options):
+    asked = {flag: name(p) for p in notebooks() for flag in re.findall(r"(--[a-z]+\.[a-z][\w.-]*\w)", prose(p))}
+    unknown = {flag: page for flag, page in asked.items() if flag not in options}
+    assert len(asked) > 10 and not unknown, f"no such option (what is switched off is --part.no-name): {unknown}"

@@ -58,7 +58,7 @@ def test_the_menu_opens_on_a_telephone(site, watch):
     page.wait_for_url("**/05_threshold.html")
 
 
-@pytest.mark.parametrize("words, leads_to", [("CutMix", "01a_views"), ("propagate_regions", "04_propagation"), ("poly schedule", "07b_config")])
+@pytest.mark.parametrize("words, leads_to", [("CutMix", "01a_views"), ("propagate_regions", "04_propagation"), ("OHEM", "06_losses")])
 def test_search_finds(site, watch, words, leads_to):
     w = watch()
     page = w.open(f"{site}/index.html")
