@@ -21,7 +21,7 @@ def coverage(*words) -> int:
     seconds = lambda: (r := resource.getrusage(resource.RUSAGE_CHILDREN)).ru_utime + r.ru_stime
     start = seconds()
     done = subprocess.run([sys.executable, "-m", "coverage", *map(str, words)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
-    print(f"{seconds() - start:5.0f} s of a processor  {' '.join(map(str, words[-1:]))}: {'done' if not done.returncode else 'FAILED'}", flush=True)
+    print(f"{seconds() - start:5.0f} s of a processor  {words[-1] if words[0] == 'run' else words[0]}: {'done' if not done.returncode else 'FAILED'}", flush=True)
     if done.returncode: print(done.stdout[-3000:], done.stderr[-3000:])
     return done.returncode
 
