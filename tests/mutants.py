@@ -117,6 +117,7 @@ MUTANTS = [  # room, what stands there, what is put there
     ("evaluation", "[0 if v == 255 else round(255 * alpha) for v in range(256)]", "[round(255 * alpha) for v in range(256)]"),
 ]
 EQUAL = {  # mutants that no test can tell apart, and why
+    ("losses", "t.split(max(1, len(t)))"): "all images at a time instead of one by one: the same numbers, slower on a CPU",
     ("correlation", "chunk is None or chunk > N"): "one chunk of all rows is the whole map; only the backward pass computes it twice",
     ("propagation", "(agreeing >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and has none",
 }
