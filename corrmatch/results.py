@@ -28,7 +28,9 @@ def finish(config: Config, progress: bool = True) -> Result:
 # %% ../nbs/08a_results.ipynb #f7276c76
 def out_of(run: Path, name: str) -> Path:
     "The folder that holds a run, seen from here: its name may have several parts."
-    return run.resolve().parents[len(Path(name).parts) - 1] if run.resolve().as_posix().endswith(name) else run.parent
+    whole, depth = run.resolve(), len(Path(name).parts)
+    if not whole.as_posix().endswith(f"/{name}"): return run.parent  # it was moved
+    return (run if len(run.parts) > depth and ".." not in run.parts else whole).parents[depth - 1]
 
 # %% ../nbs/08a_results.ipynb #61b285f6
 def load_run(
