@@ -22,7 +22,7 @@ def need(
     "Refuse a setting in one line."
     if not ok: raise ValueError(f"{name} is {value}; it has to be {wanted}")
 
-# %% ../nbs/07b_config.ipynb #70983c8c
+# %% ../nbs/07b_config.ipynb #ad9aa441
 @dataclass
 class DataConfig:
     "Which images, and how they are cut."
@@ -33,6 +33,7 @@ class DataConfig:
     crop: int = 321                               # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)       # range of the random resize (appendix B)
     partner: Literal["batch", "crop"] = "batch"   # CutMix partner: the neighbour in the batch, or a second crop as the authors do
+    colours: Literal["pillow", "device"] = "pillow"  # where the strong view is coloured: while loading, or on the device, with other pixels (01d_colours)
     check: bool = True                            # read every listed file once before training
     workers: int = 0                              # processes that load images; the numbers do not depend on it
 

@@ -6,7 +6,7 @@
 __all__ = ['DataError', 'open_data', 'plainly', 'share_of', 'Plan', 'to_device', 'make_plan', 'log_row', 'board', 'write',
            'score', 'Result', 'Interrupt', 'surroundings', 'save', 'restore', 'begin', 'keep_score', 'train']
 
-# %% ../nbs/08_trainer.ipynb #20aaf898
+# %% ../nbs/08_trainer.ipynb #cbe3fdf6
 import json, signal, time, warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
+from .colours import draw_colours, with_colours
 from .config import Config, differences, from_dict, to_dict
 from .data import Folder, check_folder, resolve_split
 from .evaluation import evaluate, evaluating, trusted
@@ -68,7 +69,7 @@ def share_of(batch: int, world: int, parts: int) -> int:
     if batch % (world * parts): raise ValueError(f"batch is {batch}; it cannot be shared evenly by {world} processes with system.accumulate {parts}: choose a multiple of {world * parts}")
     return batch // world
 
-# %% ../nbs/08_trainer.ipynb #1ba4753c
+# %% ../nbs/08_trainer.ipynb #2039ddbe
 @dataclass
 class Plan:
     "What stays the same while a run trains."
@@ -91,7 +92,7 @@ class Plan:
         "What is left of the epoch that `step` lies in; tensors are on the device."
         self.views.epoch, start = divmod(step, self.per_epoch)
         for batch in islice(plainly(batches(self.views, self.share, self.config.data.workers, start)), self.total - step):
-            yield {k: to_device(v, self.me.device, self.config.system.channels_last) if torch.is_tensor(v) else v for k, v in batch.items()}
+            yield with_colours({k: to_device(v, self.me.device, self.config.system.channels_last) if torch.is_tensor(v) and "colours" not in k else v for k, v in batch.items()})
 
     def to_score(self, step: int) -> bool: return bool(self.split.val) and (step % self.evaluate_at == 0 or step == self.total)
 
@@ -100,7 +101,7 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
     "Move a tensor; images (four axes) with their channels innermost if asked."
     return x.to(device, non_blocking=True, memory_format=torch.channels_last if channels_last and x.dim() == 4 else torch.preserve_format)
 
-# %% ../nbs/08_trainer.ipynb #4c710af5
+# %% ../nbs/08_trainer.ipynb #3b22593a
 def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
@@ -110,7 +111,7 @@ def make_plan(config: Config, me: Processes, resume: bool = False, progress: boo
     me.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
     views = TrainingViews(folder, split, config.data.crop, config.seed, rank=me.rank, world=me.world, partner=config.data.partner, scale=config.data.scale,
-                          labelled_only=not config.method.unlabelled)  # an epoch is one pass over the unlabelled images in either case
+                          strong=draw_colours if config.data.colours == "device" else None, labelled_only=not config.method.unlabelled)  # an epoch is one pass over the unlabelled images in either case
     return Plan(config, me, run, folder, split, views)
 
 # %% ../nbs/08_trainer.ipynb #e980f7e9

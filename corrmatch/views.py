@@ -133,7 +133,7 @@ def epoch_order(
         x = torch.randperm(math.ceil(n / len(labelled)) * len(labelled))[:n] % len(labelled)
     return [labelled[i] for i in x], u
 
-# %% ../nbs/01a_views.ipynb #4c46e858
+# %% ../nbs/01a_views.ipynb #1669d8cd
 class TrainingViews(Dataset):
     "One epoch of training items: a labelled image, and the weak and strong view of an unlabelled one."
     def __init__(self, folder: Folder, split: Split, crop: int, seed=0, epoch=0, rank=0, world=1, partner="batch", scale=(0.5, 2.0), strong=None, labelled_only=False):
@@ -164,13 +164,14 @@ class TrainingViews(Dataset):
         with seeded("unlabelled", "first", self.seed, self.epoch, i, u_ids[i]): item |= self.pair(picture) | {"box": cutmix_box(self.crop)}
         if self.partner == "crop":
             with seeded("unlabelled", "second", self.seed, self.epoch, i, u_ids[i]): second = self.pair(picture)
-            item |= {"image_w_mix": second["image_w"], "image_s_mix": second["image_s"], "valid_mix": second["valid_u"]}
+            item |= {f"{k.removesuffix('_u')}_mix": v for k, v in second.items()}
         return item
 
     def pair(self, picture: Image.Image) -> dict:
         "Weak and strong view of one new crop."
         weak, _, valid = resize_crop_flip(picture, None, self.crop, self.scale)
-        return {"image_w": normalise(weak), "image_s": normalise(self.strong(weak)), "valid_u": valid}
+        strong = self.strong(weak)  # a picture; or numbers that say how the device is to colour it, see 01d_colours
+        return {"image_w": normalise(weak), "valid_u": valid} | ({"colours": strong} if torch.is_tensor(strong) else {"image_s": normalise(strong)})
 
 # %% ../nbs/01a_views.ipynb #267df89c
 def batches(
