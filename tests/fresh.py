@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 SKIPPED = re.compile(r"^#\|\s*(slow|gpu|notest|eval:\s*false)\b", re.M)  # as nbdev_test does
@@ -54,7 +55,9 @@ def compare(path) -> list[str]:
     saved, fresh = nbformat.read(path, 4), nbformat.read(path, 4)
     for cell in fresh.cells:
         if cell.cell_type == "code" and SKIPPED.search(cell.source): cell.metadata["tags"] = ["skip-execution"]
-    NotebookClient(fresh, timeout=900, resources={"metadata": {"path": str(Path(path).parent)}}).execute()
+    runner = NotebookClient(fresh, timeout=900, resources={"metadata": {"path": str(Path(path).parent)}})
+    try: runner.execute()
+    except CellExecutionError as error: return [f"{Path(path).name} stops with {error.ename}: {error.evalue[:300]}"]
     return [f"{Path(path).name}, cell {i}: {told}" for i, (a, b) in enumerate(zip(saved.cells, fresh.cells)) if a.cell_type == "code" and not may_differ(a) and (told := difference(a, b))]
 
 

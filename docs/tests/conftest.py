@@ -73,9 +73,13 @@ class Watch:
         "Pictures that did not load, or have no alternative text."
         return self.page.evaluate("() => [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth || !i.alt.trim()).map(i => i.src.slice(0, 100))")
 
-    def too_wide(self) -> int:
-        "By how many pixels the page is wider than the window."
-        return self.page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
+    def too_wide(self) -> list:
+        "What reaches beyond the window and does not scroll by itself."
+        return self.page.evaluate("""() => [...document.querySelectorAll('article *, body > main *')].filter(e => {
+          if (!e.getClientRects().length || e.getBoundingClientRect().right <= innerWidth + 1) return false;
+          for (let p = e; p && !/^(ARTICLE|MAIN)$/.test(p.tagName); p = p.parentElement)
+            if (/auto|scroll|hidden/.test(getComputedStyle(p).overflowX) || getComputedStyle(p).position == 'absolute') return false;
+          return true }).map(e => e.outerHTML.slice(0, 100)).slice(0, 5)""")
 
     def complaints(self, only=RULES) -> list:
         "What axe finds: contrast, alternative texts, order of headings, names of links and fields."
@@ -92,7 +96,7 @@ def watch(browser):
     contexts = []
     def start(width=1280, height=900, **options) -> Watch:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
-        contexts[-1].set_default_timeout(20_000)
+        contexts[-1].set_default_timeout(60_000)
         return Watch(contexts[-1].new_page())
     yield start
     for context in contexts: context.close()
