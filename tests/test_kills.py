@@ -36,7 +36,7 @@ random.seed(0)
 moments, done = [], 0
 while done < kills:
     pid = start("killed")
-    time.sleep(random.uniform(0.02, 1) * length / 8)
+    time.sleep(random.uniform(0.02, 1) * length / (8 if kills > 10 else 3))
     if os.waitpid(pid, os.WNOHANG)[0]: break            # it has come to its end
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
