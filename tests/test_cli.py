@@ -26,14 +26,6 @@ SMALL = "--batch 4 --steps 4 --data.crop 48 --method.num-shapes 8 --log-every 1"
 CONSOLE = Path(sys.executable).with_name("corrmatch")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory): return make_toy(tmp_path_factory.mktemp("data") / "scenes", labelled=4, unlabelled=16, val=2, size=64)
 

@@ -23,14 +23,6 @@ small, seeds = st.integers(1, 9), st.integers(0, 10**6)
 drawn = lambda *options: st.sampled_from(options)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def random(seed, *shape, scale=1., dtype=torch.float32): return (scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
 def some(seed, share, *shape): return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < share
 def finite(*tensors): return all(t.isfinite().all() for t in tensors)

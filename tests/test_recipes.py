@@ -13,7 +13,6 @@ import json
 import math
 from contextlib import redirect_stderr, redirect_stdout
 import pytest
-import torch
 import miniature
 from corrmatch.cli import main
 from corrmatch.config import to_dict
@@ -30,14 +29,6 @@ SHRUNK = {"data.root", "data.check", "data.workers", "data.val", "data.crop", "m
 FULL = [("voc_classic_92", 321), ("voc_u2pl_662", 513), ("cityscapes_186", 801)]
 kind = lambda name: next(k for k in ("voc", "cityscapes", "camvid", "toy") if name.startswith(k))
 slow_after_first = lambda name: [pytest.mark.slow] if kind(name) == "cityscapes" and name != "cityscapes_186" else []  # they differ in the labelled list alone
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
