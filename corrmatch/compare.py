@@ -145,8 +145,8 @@ def reproduce_tables(
         file = Path(out) / f"{name}_{scale}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         tables[name].to_csv(file, float_format="%.2f")
-        for m in measured.values():
-            if len(m): print(f"\n{verdict(m)}")
+        for recipe, m in measured.items():
+            if len(m): print(f"\n{recipe}: {verdict(m)}")
         print(f"\nwritten: {file}")
     return tables
 
