@@ -26,7 +26,8 @@ ARROWS = [("splits", "data"), ("data", "views"), ("views", "model"), ("model", "
 
 # %% ../nbs/10_figures.ipynb #4b389adc
 def pipeline(
-    lit=None,  # room to light up, or None
+    lit=None,    # room to light up, or None
+    notes=None,  # room -> what to write in its box; None: what it hands on
 ):
     "Draw one training step as boxes and arrows, with one room lit."
     fig, ax = plt.subplots(figsize=(9, 2.5))
@@ -39,7 +40,7 @@ def pipeline(
         ax.add_patch(FancyBboxPatch((x - .4, y - .27), .8, .54, boxstyle="round,pad=0.02,rounding_size=.08",
                                     fc="#ffd166" if on else "#eef2f7", ec="#b26a00" if on else "0.6", lw=1.8 if on else .8))
         ax.text(x, y + .09, name, ha="center", va="center", fontsize=9, weight="bold" if on else "normal", color="black")
-        ax.text(x, y - .12, hands_on, ha="center", va="center", fontsize=6.2, color="0.25")
+        ax.text(x, y - .12, hands_on if notes is None else notes.get(name, ""), ha="center", va="center", fontsize=6.2, color="0.25")
     ax.set(xlim=(-.5, 6.5), ylim=(-1.4, 1.4)); ax.axis("off"); fig.tight_layout(pad=.2)
     plt.show()
 
