@@ -24,7 +24,7 @@ from corrmatch.runs import read_log
 
 HERE = Path(__file__).parent
 METHODS = {"labelled only": "labelled_only", "weak to strong": "weak_to_strong", "pixel propagation": "pixel_only", "CorrMatch": "corrmatch"}
-PAGES = sorted((HERE.parent / "nbs").glob("13[c-f]_*.ipynb"))  # they show tables from these logs
+PAGES = sorted((HERE.parent / "nbs").glob("13[ac-f]_*.ipynb"))  # they show what these logs hold
 
 
 def measured_recipes(): return sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name in recipes.RECIPES)
