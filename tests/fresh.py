@@ -30,7 +30,8 @@ def texts(cell) -> str:
         data = o.get("data", {})
         said += [o.get("text", "")] + [data[kind] for kind in ("text/html", "text/markdown") if kind in data]
         if not any(kind.startswith("image/") or kind == "text/html" for kind in data): said.append(data.get("text/plain", ""))
-    return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(s.rstrip() for s in said if s.strip()))
+    lines = "\n".join(said).splitlines()  # without empty ones: where a stream is cut into outputs is chance
+    return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(s.rstrip() for s in lines if s.strip()))
 
 
 def pictures(cell) -> list:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+import nbformat
 import pytest
+from fresh import difference, may_differ
 from frame import ROOT, name, notebooks
 
 QUICK = {"07b_config", "06_losses"}  # the others are marked slow
@@ -56,8 +58,10 @@ def test_a_notebook_runs_from_top_to_bottom(lab, watch, name):
         if state["done"] == state["cells"] and not state["busy"]: break
     assert state["done"] == state["cells"], f"{state['done']} of {state['cells']} cells ran in 900 s"
     w.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    saved = json.loads((clone / "nbs" / f"{name}.ipynb").read_text())
-    assert not [o for c in saved["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]
+    committed, saved = nbformat.read(ROOT / "nbs" / f"{name}.ipynb", 4), nbformat.read(clone / "nbs" / f"{name}.ipynb", 4)
+    assert not [o for c in saved.cells for o in c.get("outputs", []) if o["output_type"] == "error"]
+    told = {i: difference(a, b) for i, (a, b) in enumerate(zip(committed.cells, saved.cells)) if a.cell_type == "code" and not may_differ(a)}
+    assert not any(told.values()), {i: t for i, t in told.items() if t}
     w.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     assert not w.foreign
 
