@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from . import correlation, step, views
-from .config import Config, DataConfig, MethodConfig, ModelConfig, SystemConfig, to_dict
-from .costs import Stopwatch, cells, data_costs, fastest, hardware, machine_speed, peak_bytes, predicted_memory, seconds_of, step_costs
+from .config import Config, DataConfig, MethodConfig, ModelConfig, SystemConfig, cells, to_dict
+from .costs import Stopwatch, data_costs, fastest, hardware, machine_speed, peak_bytes, predicted_memory, seconds_of, step_costs
 from .data import Classes, Folder, Split
 from .literal import correlation_literal, regions_literal, step_literal
 from .processes import Processes

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESNETS', 'FEATURES', 'THRESHOLDS', 'FREE', 'need', 'DataConfig', 'ModelConfig', 'MethodConfig', 'OptimConfig',
-           'SystemConfig', 'Config', 'to_dict', 'from_dict', 'differences', 'describe']
+           'SystemConfig', 'Config', 'cells', 'to_dict', 'from_dict', 'differences', 'describe']
 
 # %% ../nbs/07b_config.ipynb #2fdff48a
 import dataclasses, math, typing
@@ -159,6 +159,11 @@ class Config:
         need(self.save_every is None or self.save_every >= 1, "save_every", self.save_every, "at least 1, or None for one an epoch")
         need(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for the epochs")
         need(bool(self.name.strip("./")) and ".." not in self.name.split("/"), "name", repr(self.name), "a folder name")
+
+# %% ../nbs/07b_config.ipynb #07bce115
+def cells(config: Config) -> int:
+    "Cells along a side of the feature map of a crop: h = w in Eq. 4."
+    return -(-config.data.crop // config.model.output_stride)
 
 # %% ../nbs/07b_config.ipynb #188ad7c4
 def to_dict(config) -> dict:
