@@ -155,14 +155,14 @@ def run_picture(
 TERMS = {"hard_x": "labelled, hard", "corr_x": "labelled, correlated", "hard_u": "unlabelled, hard", "fp_u": "unlabelled, perturbed",
          "soft_u": "unlabelled, soft", "corr_u": "unlabelled, correlated"}  # loss terms that are drawn, and their names
 
-# %% ../nbs/10_figures.ipynb #4239eda8
+# %% ../nbs/10_figures.ipynb #52a88f34
 def curves(
     logs: dict,    # name -> log table (corrmatch.runs.read_log)
     scores: dict,  # name -> table of scores.csv
 ):
     "Loss terms of the first run, threshold and trusted share, and the mIoU of all runs."
     first = next(iter(logs.values()))
-    fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
+    fig, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
     for term, name in TERMS.items():
         if term in first: axes[0].plot(first.index, first[term].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
     axes[0].set(title="loss terms", xlabel="step", yscale="log")
@@ -170,8 +170,8 @@ def curves(
         if column in first: axes[1].plot(first.index, first[column].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
     axes[1].set(title="what is trusted", xlabel="step", ylim=(0, 1.02))
     for name, table in scores.items(): axes[2].plot(table.index, 100 * table["miou"], "o-", ms=3, lw=1.2, label=name)
-    axes[2].set(title="validation", xlabel="step", ylabel="mIoU, %")
+    axes[2].set(title="validation mIoU, %", xlabel="step")
     for ax in axes:
-        if ax.lines: ax.legend(fontsize=6, framealpha=.6)
-    fig.tight_layout(pad=.5)
+        if ax.lines: ax.legend(fontsize=6, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.24))  # below, where no line is
+    fig.get_layout_engine().set(wspace=.1)
     return fig

@@ -84,16 +84,17 @@ def score_table(
     "Runs side by side, class by class."
     return pd.DataFrame({name: score_run(run, which, **options) for name, run in runs.items()})
 
-# %% ../nbs/08a_results.ipynb #5e9a2d37
+# %% ../nbs/08a_results.ipynb #b60f5ef3
 def collect(
     runs,              # run folders
 ) -> pd.DataFrame:     # one row a run
-    "Name, seed, steps, commit, and last and best mIoU (%) of runs, from their files."
+    "Name, seed, steps, commit, last and best mIoU (%) and seconds of runs, from their files."
     rows = []
     for run in map(Path, runs):
         config, environment = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "environment"))
         log, scores = read_log(run), read_log(run, "scores.csv")
-        rows.append({"run": config["name"], "seed": config["seed"], "steps": int(log.index[-1]), "commit": environment["commit"], "last": 100 * scores["miou"].iloc[-1], "best": 100 * scores["miou"].max(), "seconds": log["seconds"].iloc[-1]})
+        clock = log["seconds"]
+        rows.append({"run": config["name"], "seed": config["seed"], "steps": int(log.index[-1]), "commit": environment["commit"], "last": 100 * scores["miou"].iloc[-1], "best": 100 * scores["miou"].max(), "seconds": clock[~(clock.diff(-1) <= 0)].sum()})  # it starts anew where a run was continued
     return pd.DataFrame(rows)
 
 # %% ../nbs/08a_results.ipynb #a4a8fa14
