@@ -82,11 +82,11 @@ def plots(log: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     "The curves of `corrmatch.figures`, each as a drawing of its own, so that they stack on a phone."
     out = []
     with plt.rc_context(LOOK): fig = curves({"": log}, {"mIoU": scores} if len(scores) else {})
-    fig.set_size_inches(4.4, 3.2)
+    fig.set_size_inches(4.4, 3.8); fig.set_layout_engine("none")
     for ax, text in zip(fig.axes, curve_texts(log, scores)):
         if not text: continue
         for other in fig.axes: other.set_visible(other is ax)
-        ax.set_position([.15, .16, .81, .74])
+        ax.set_position([.15, .34, .81, .58])  # the legend stands below
         out.append(f'<figure class="plot">{drawing(fig, text)}<figcaption>{html.escape(text)}</figcaption></figure>')
     plt.close(fig)
     return out
