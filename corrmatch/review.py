@@ -6,7 +6,7 @@
 __all__ = ['RED', 'BLUE', 'POINTS', 'WATCHED', 'flat', 'compare', 'Timing', 'timing', 'score_each', 'error_map', 'pixel', 'heat',
            'mark', 'looks', 'board_pictures']
 
-# %% ../nbs/10b_review.ipynb #171a23dd
+# %% ../nbs/10b_review.ipynb #00fdfdea
 import math
 from typing import NamedTuple
 import numpy as np
@@ -21,6 +21,7 @@ from .data import Classes
 from .evaluation import ConfusionMatrix, evaluate, middle, predict
 from .figures import colour, correlation_row, explain
 from .recipes import RECIPES
+from .results import spent
 from .views import EvaluationViews
 
 # %% ../nbs/10b_review.ipynb #b32edbad
@@ -48,7 +49,7 @@ class Timing(NamedTuple):
     share: float       # of the time between the first and the last row that went into validation
     total: float       # seconds up to the last row, without interruptions
 
-# %% ../nbs/10b_review.ipynb #8300d406
+# %% ../nbs/10b_review.ipynb #e1a377cf
 def timing(
     log: pd.DataFrame,     # log.csv, indexed by step
     scored,                # steps after which there was a validation
@@ -56,13 +57,13 @@ def timing(
     "Seconds of a step and of a validation; nan where the log cannot tell them apart."
     steps, clock = log.index.to_numpy(), log["seconds"].to_numpy(float)
     took, made = np.diff(clock), np.diff(steps)
-    total = clock[0] + np.where(took >= 0, took, clock[1:]).sum()  # a run that was continued has a clock that starts anew
+    total = spent(log)
     held = np.array([sum(a <= s < b for s in scored) for a, b in zip(steps, steps[1:])], int)
     whole, plain = took >= 0, (took >= 0) & (held == 0)
-    if not plain.any(): return Timing(math.nan, math.nan, math.nan, float(total))
+    if not plain.any(): return Timing(math.nan, math.nan, math.nan, total)
     step = np.median(took[plain] / made[plain])
     extra = (took - step * made)[whole & (held > 0)].sum()
-    return Timing(float(step), float(extra / max(held[whole].sum(), 1)), float(max(extra, 0) / took[whole].sum()), float(total))
+    return Timing(float(step), float(extra / max(held[whole].sum(), 1)), float(max(extra, 0) / took[whole].sum()), total)
 
 # %% ../nbs/10b_review.ipynb #ba80d9ad
 def score_each(
