@@ -7,7 +7,7 @@ __all__ = ['LINES', 'FIGURES', 'STARTS', 'FIXED', 'OWN_RUNS', 'FIXED_RUNS', 'NEE
            'need_trusted', 'shade', 'finish_axes', 'fig7', 'fig8', 'panel_a', 'panel_b', 'panel_c', 'panel_d', 'fig5',
            'figure_config', 'reproduce_figure']
 
-# %% ../nbs/14b_paper_figures.ipynb #6c699fae
+# %% ../nbs/14b_paper_figures.ipynb #ac709b71
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from .config import Config, from_dict
 from .paper_pictures import fig3, fig4, fig6, fig9
 from .paper_step import fig2
-from .reproduce import ALONE, RUNS, change, recipes_of, row_config, run_row
+from .reproduce import ALONE, RUNS, change, recipes_here, row_config, run_row
 from .runs import read_log
 
 # %% ../nbs/14b_paper_figures.ipynb #d836ac1f
@@ -180,7 +180,7 @@ def figure_config(
     config = row_config(recipe, run if run in RUNS else "corrmatch", **options)
     return config if run in RUNS else change(config, OWN_RUNS[run] | {"name": config.name.replace("corrmatch", run)})
 
-# %% ../nbs/14b_paper_figures.ipynb #3e09b3be
+# %% ../nbs/14b_paper_figures.ipynb #53a0ae03
 def reproduce_figure(
     name: str,            # fig2 to fig9
     runs=(),              # run folders; none: those that the figure needs are trained
@@ -196,7 +196,7 @@ def reproduce_figure(
     if name not in FIGURES: raise ValueError(f"there is no figure {name!r} here; choose one of {', '.join(FIGURES)} (fig1 belongs to the tables)")
     if out and Path(out).exists(): raise FileExistsError(f"{out}: there is such a file already; choose another --out")
     if not runs:
-        recipe = "voc_classic_1464" if scale == "voc" else recipes_of("table6", scale)[0]
+        recipe = "voc_classic_1464" if scale == "voc" else recipes_here("table6", scale)[0]
         folder = Path(home) / ("reproduce" if steps is None else f"reproduce_{steps}_steps")
         runs = [run_row(figure_config(recipe, run, out=folder, root=root, steps=steps), progress=progress) for run in NEEDS[name]]
     path = Path(out or Path(home) / "figures" / f"{name}.png")
