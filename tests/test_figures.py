@@ -57,7 +57,7 @@ def test_a_figure_without_runs_trains_those_it_needs_and_no_more(scenes, tmp_pat
 
 def test_a_mistake_is_one_line(tmp_path, capsys):
     refused(capsys, "reproduce fig12", "fig12", "fig2")
-    refused(capsys, f"reproduce fig7 {LOGS}/corrmatch_seed0 --out {tmp_path}/a.png", "without matching", "corrmatch_seed0")
+    refused(capsys, f"reproduce fig7 {LOGS[0]}/corrmatch_seed0 --out {tmp_path}/a.png", "without matching", "corrmatch_seed0")
     refused(capsys, f"reproduce fig7 {tmp_path} --out {tmp_path}/a.png", "config.json")
     assert not list(tmp_path.iterdir())
 
