@@ -35,14 +35,18 @@ def plainly_wrong(file: Path) -> str:
     if start.startswith(b"version https://git-lfs"): return "is a pointer of Git LFS, not the file itself: run `git lfs pull` where it came from"
     return ""
 
-# %% ../nbs/02a_weights.ipynb #07adf8a2
-def unreadable(error: Exception, size: int) -> str:
+# %% ../nbs/02a_weights.ipynb #d00bc3ea
+def unreadable(error: Exception, file: Path) -> str:
     "Why a file could not be read, in one line, from what torch said."
-    if asked := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"asks for {asked[1]} while it is read, which can run code, and is refused: have its author save the tensors alone, torch.save(model.state_dict(), file)"
+    size = file.stat().st_size
+    if asked := re.search(r"GLOBAL (\S*)\.(\S*)", str(error)):  # in the file: module, line feed, name, line feed
+        module, name = asked.groups()
+        with file.open("rb") as f: f.seek(-min(size, 256), 2); end = f.read()[:-1].rstrip(b"\n")
+        if not end.endswith(f"{module}\n{name}".rstrip("\n").encode()):
+            return f"asks for {module}.{name} while it is read, which can run code, and is refused: have its author save the tensors alone, torch.save(model.state_dict(), file)"
     return f"is no file of tensors, or a damaged one ({size} bytes): copy or download it again, or make one with torch.save(model.state_dict(), file)"
 
-# %% ../nbs/02a_weights.ipynb #9a601a66
+# %% ../nbs/02a_weights.ipynb #d95bcb18
 _scalar = np.float64(0).__reduce__()[0]  # the function that makes a NumPy number
 _numbers = [(_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), np.dtype, *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8")}]
 
@@ -56,7 +60,7 @@ def read_file(file):
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numbers):
             warnings.simplefilter("ignore")  # about the age of the format
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error: raise ValueError(f"{file} {unreadable(error, file.stat().st_size)}") from None
+    except Exception as error: raise ValueError(f"{file} {unreadable(error, file)}") from None
 
 # %% ../nbs/02a_weights.ipynb #d3b15178
 WRAPPINGS = ("net", "model", "state_dict")  # where checkpoints keep the weights
