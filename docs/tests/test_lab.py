@@ -9,7 +9,7 @@ import time
 import urllib.request
 import nbformat
 import pytest
-from fresh import difference, may_differ
+from fresh import difference, may_differ, sliders
 from frame import ROOT, name, notebooks
 
 QUICK = {"07b_config", "06_losses"}  # the others are marked slow
@@ -40,6 +40,16 @@ def lab(tmp_path_factory):
     server.terminate(); server.wait(30)
 
 
+def a_slider_redraws(page, index):
+    page.evaluate("i => window.jupyterapp.shell.currentWidget.content.scrollToItem(i, 'start')", index)
+    cell = page.locator(f'.jp-NotebookPanel:visible .jp-Cell[data-windowed-list-index="{index}"]')
+    picture = cell.locator("img").first
+    before = picture.get_attribute("src")
+    cell.locator(".noUi-handle").first.focus()
+    for _ in range(5): page.keyboard.press("ArrowRight")
+    page.wait_for_function("([i, old]) => { const p = document.querySelector(`.jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell[data-windowed-list-index=\"${i}\"] img`); return p && p.src != old }", arg=[index, before])
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_notebook_runs_from_top_to_bottom(lab, watch, name):
     address, clone = lab
@@ -62,6 +72,9 @@ def test_a_notebook_runs_from_top_to_bottom(lab, watch, name):
     assert not [o for c in saved.cells for o in c.get("outputs", []) if o["output_type"] == "error"]
     told = {i: difference(a, b) for i, (a, b) in enumerate(zip(committed.cells, saved.cells)) if a.cell_type == "code" and not may_differ(a)}
     assert not any(told.values()), {i: t for i, t in told.items() if t}
+    moving = [i for i, c in enumerate(saved.cells) if c.cell_type == "code" and sliders(c)]
+    assert len(moving) == (2 if name == "20_an_evening" else 0)
+    for i in moving: a_slider_redraws(w.page, i)
     w.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     assert not w.foreign
 
