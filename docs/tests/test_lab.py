@@ -12,7 +12,7 @@ import pytest
 from fresh import difference, may_differ, sliders
 from frame import ROOT, name, notebooks
 
-QUICK = {"07b_config", "06_losses"}  # the others are marked slow
+QUICK = {"07b_config", "20_an_evening"}  # the others are marked slow
 PAGES = [pytest.param(name(p), marks=[] if name(p) in QUICK else [pytest.mark.slow]) for p in notebooks()]
 STATE = """() => { const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type == 'code' && c.sharedModel.getSource().trim());
   return { cells: cells.length, done: cells.filter(c => c.executionCount != null).length, busy: cells.some(c => c.executionState == 'running' || c.sharedModel.executionState == 'running'),
