@@ -66,6 +66,11 @@ def test_an_exporting_notebook_closes_with_the_export_cell(path):
 
 
 @each
+def test_cells_can_be_run_again_after_the_last_one(path):
+    assert not [c.source for c in cells(path) if ".cleanup()" in c.source], "a temporary folder goes with the kernel: readers run cells again, and move sliders, after Run All"
+
+
+@each
 def test_it_is_clean_and_runs_with_the_standard_kernel(path):
     nb = nbformat.read(path, 4)
     assert nb.metadata.get("kernelspec", {}).get("name") == "python3", "another kernel than python3 would not be run"
