@@ -10,7 +10,8 @@ LIMIT = 900  # seconds for one notebook
 
 
 def pytest_addoption(parser):
-    parser.addoption("--nb-flags", default="", help="run the notebook cells that carry these nbdev flags too, e.g. 'slow gpu'")
+    parser.addoption("--nb-flags", default="", help="run the notebook cells that carry these nbdev flags too, e.g. "
+                                                    "'slow gpu'")
 
 
 def pytest_collect_file(parent, file_path):
@@ -30,9 +31,12 @@ class Notebook(pytest.Item):
     def runtest(self):
         command = [str(Path(sys.executable).with_name("nbdev_test")), "--path", str(self.path)]
         if flags := self.config.getoption("--nb-flags"): command += ["--flags", flags]
-        try: result = subprocess.run(command, cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True, timeout=LIMIT)
+        try:
+            result = subprocess.run(command, cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True,
+                                    text=True, timeout=LIMIT)
         except subprocess.TimeoutExpired: raise NotebookFailure(f"{self.path.name} did not end within {LIMIT} seconds")
-        if result.returncode or "Success." not in result.stdout: raise NotebookFailure((result.stdout[-2000:] + result.stderr[-6000:]).strip())
+        if result.returncode or "Success." not in result.stdout:
+            raise NotebookFailure((result.stdout[-2000:] + result.stderr[-6000:]).strip())
 
     def repr_failure(self, excinfo):
         return str(excinfo.value) if isinstance(excinfo.value, NotebookFailure) else super().repr_failure(excinfo)

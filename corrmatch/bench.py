@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 from . import correlation, step, views
 from .config import Config, DataConfig, MethodConfig, ModelConfig, SystemConfig, cells, to_dict
-from .costs import Stopwatch, data_costs, fastest, hardware, machine_speed, peak_bytes, predicted_memory, seconds_of, step_costs
+from .costs import (
+    Stopwatch, data_costs, fastest, hardware, machine_speed, peak_bytes, predicted_memory, seconds_of, step_costs)
 from .data import Classes, Folder, Split
 from .literal import correlation_literal, regions_literal, step_literal
 from .processes import Processes
@@ -42,13 +43,16 @@ def between(watch: Stopwatch, owner, name: str, part):
     return patch.object(owner, name, timed)
 
 def which_pass(kwargs: dict) -> str:
-    return "forward, labelled + weak" if "num_shapes" in kwargs else "forward, strong" if kwargs.get("full") else "forward, partner"
+    return ("forward, labelled + weak" if "num_shapes" in kwargs else "forward, strong" if kwargs.get("full")
+            else "forward, partner")
 
 @contextmanager
 def watched(state: TrainState, watch: Stopwatch):
     "Inside, the parts of a step are timed."
-    inside = [(state.net, "forward", which_pass), (state.net.corr, "forward", "correlation"), (correlation, "shapes_from_rows", "shapes"), (step, "pseudo_labels", "labels and masks"),
-              (state.threshold, "update", "threshold"), (step, "propagate_regions", "region propagation"), (step, "corrmatch_loss", "losses")]
+    inside = [(state.net, "forward", which_pass), (state.net.corr, "forward", "correlation"),
+              (correlation, "shapes_from_rows", "shapes"), (step, "pseudo_labels", "labels and masks"),
+              (state.threshold, "update", "threshold"), (step, "propagate_regions", "region propagation"),
+              (step, "corrmatch_loss", "losses")]
     with ExitStack() as stack:
         for owner, name, part in inside: stack.enter_context(between(watch, owner, name, part))
         yield
@@ -58,7 +62,8 @@ def one_step(state: TrainState, batch: dict, config: Config, watch: Stopwatch | 
     watch = watch or Stopwatch()
     with watch("rest"):
         with watch("optimiser"): state.optimizer.zero_grad(set_to_none=True)
-        losses, pseudo = step.train_step(state.net, batch, state.threshold, config.method, generator=torch.Generator().manual_seed(0), index=index)
+        losses, pseudo = step.train_step(state.net, batch, state.threshold, config.method,
+                                         generator=torch.Generator().manual_seed(0), index=index)
         with watch("backward"): losses["total"].backward()
         with watch("optimiser"): state.optimizer.step()
     return {name: loss.detach() for name, loss in losses.items()} | {"pseudo": pseudo}
@@ -79,8 +84,11 @@ def time_data(config: Config, repeat: int = 3) -> tuple[dict, dict]:
     best, watch = {}, Stopwatch()
     with tempfile.TemporaryDirectory() as place:
         folder, split = make_folder(place)
-        data = views.TrainingViews(folder, Split(split.labelled, (split.unlabelled * config.batch)[:config.batch]), config.data.crop, partner=config.data.partner)
-        parts = [(views, "read_pair", "decode"), (views, "read_listed", "decode"), (views, "resize_crop_flip", "resize, crop, flip"), (data, "strong", "jitter, blur"), (views, "normalise", "to tensor")]
+        data = views.TrainingViews(folder, Split(split.labelled, (split.unlabelled * config.batch)[:config.batch]),
+                                   config.data.crop, partner=config.data.partner)
+        parts = [(views, "read_pair", "decode"), (views, "read_listed", "decode"),
+                 (views, "resize_crop_flip", "resize, crop, flip"), (data, "strong", "jitter, blur"),
+                 (views, "normalise", "to tensor")]
         with ExitStack() as stack:
             for owner, name, part in parts: stack.enter_context(between(watch, owner, name, part))
             for _ in range(repeat):
@@ -95,7 +103,8 @@ def caught(state: TrainState, batch: dict, config: Config, name: str) -> tuple:
     original, seen = getattr(step, name), []
     def keep(*args): seen.append(args); return original(*args)
     with patch.object(step, name, keep):
-        step.train_step(state.net, batch, DynamicThreshold(state.threshold.value), config.method, generator=torch.Generator().manual_seed(0))
+        step.train_step(state.net, batch, DynamicThreshold(state.threshold.value), config.method,
+                        generator=torch.Generator().manual_seed(0))
     return seen[0]
 
 def upper(values: Tensor, share: float) -> float:
@@ -104,7 +113,7 @@ def upper(values: Tensor, share: float) -> float:
     return ordered[int((1 - share) * (len(ordered) - 1))].item()
 
 def set_thresholds(state: TrainState, batch: dict, config: Config, trusted=0.7, voting=0.5) -> Config:
-    "Thresholds at which a share `trusted` of the pixels is confident and a share `voting` of the shapes votes; they stay there."
+    "Fixed thresholds: a share `trusted` of the pixels is confident, and a share `voting` of the shapes votes."
     logits, *_ = caught(state, batch, config, "pseudo_labels")
     state.threshold = DynamicThreshold(min(upper(logits.softmax(1).amax(1), trusted), 1.), momentum=1.)
     shapes, _, confident, _ = caught(state, batch, config, "propagate_regions")
@@ -113,7 +122,8 @@ def set_thresholds(state: TrainState, batch: dict, config: Config, trusted=0.7, 
 
 def voters(shapes: Tensor, confident: Tensor, threshold: float) -> tuple[int, int]:
     "How many shapes can be won, and how many pixels their bands hold."
-    found = [turn for s, c in zip(shapes.cpu(), confident.cpu()) for turn in turns(*sizes(pack(s), pack(c)), torch.tensor(threshold).item())]
+    found = [turn for s, c in zip(shapes.cpu(), confident.cpu())
+             for turn in turns(*sizes(pack(s), pack(c)), torch.tensor(threshold).item())]
     return len(found), sum(8 * GROUP * (z - a) for *_, a, z in found)
 
 # %% ../nbs/12b_bench.ipynb #84cbe636
@@ -124,13 +134,18 @@ def plain_net(state: TrainState, config: Config, classes: int, device) -> CorrMa
     net.autocast = state.net.autocast
     return net
 
-def time_steps(state: TrainState, batch: dict, config: Config, steps: int, net: CorrMatchNet | None) -> tuple[dict, dict]:
-    "Shortest seconds of each part; of the step without stopwatch and of the literal step of `net`, both without optimiser."
+def time_steps(state: TrainState, batch: dict, config: Config, steps: int,
+               net: CorrMatchNet | None) -> tuple[dict, dict]:
+    "Shortest seconds of each part; of the step without stopwatch and of the literal step, both without optimiser."
     device = batch["image_x"].device
     watch, parts, whole, contiguous = Stopwatch(device), {}, {}, {k: v.contiguous() for k, v in batch.items()}
     index = torch.randint(cells(config) ** 2, (config.method.num_shapes,), generator=torch.Generator().manual_seed(0))
-    def ours(): step.train_step(state.net, batch, DynamicThreshold(state.threshold.value), config.method, index=index)[0]["total"].backward()
-    def theirs(): net.zero_grad(), step_literal(net, contiguous, state.threshold.value, config.method.region_threshold, index)[0].backward()
+    def ours():
+        step.train_step(state.net, batch, DynamicThreshold(state.threshold.value), config.method,
+                        index=index)[0]["total"].backward()
+    def theirs():
+        net.zero_grad(), step_literal(net, contiguous, state.threshold.value, config.method.region_threshold,
+                                      index)[0].backward()
     for _ in range(steps):
         with watched(state, watch): one_step(state, batch, config, watch)
         new = watch.read()
@@ -145,8 +160,11 @@ def time_steps(state: TrainState, batch: dict, config: Config, steps: int, net: 
 def compare(ours, literal, device, repeat: int) -> dict:
     "Shortest seconds of two calls that take turns, their peak bytes, and whether they agree."
     a, b, best = ours(), literal(), {}
-    for _ in range(repeat): best = fastest(best, {"seconds": seconds_of(ours, device, 1), "literal_seconds": seconds_of(literal, device, 1)})
-    same = min((x == y).float().mean().item() if x.dtype in (torch.bool, torch.int64) else float(torch.allclose(x, y, atol=1e-4)) for x, y in zip(a, b))
+    for _ in range(repeat):
+        best = fastest(best, {"seconds": seconds_of(ours, device, 1),
+                              "literal_seconds": seconds_of(literal, device, 1)})
+    same = min((x == y).float().mean().item() if x.dtype in (torch.bool, torch.int64)
+               else float(torch.allclose(x, y, atol=1e-4)) for x, y in zip(a, b))
     del a, b
     return best | {"peak": peak_bytes(ours, device), "literal_peak": peak_bytes(literal, device), "agreement": same}
 
@@ -154,11 +172,15 @@ def references(state: TrainState, batch: dict, config: Config, repeat: int) -> d
     "Parts beside their literal counterparts: Algorithm 1, and the correlation with the whole map."
     device, B, S = batch["image_x"].device, config.batch, config.method.num_shapes
     shapes, labels, confident, tau = caught(state, batch, config, "propagate_regions")
-    features, logits = torch.randn(2 * B, config.model.projection, cells(config), cells(config), device=device), torch.randn(2 * B, state.net.classifier.out_channels, *labels.shape[1:], device=device)
+    features, logits = (torch.randn(2 * B, config.model.projection, cells(config), cells(config), device=device),
+                        torch.randn(2 * B, state.net.classifier.out_channels, *labels.shape[1:], device=device))
     index = torch.randint(cells(config) ** 2, (S,), generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
-        return {"region propagation": compare(lambda: propagate_regions(shapes, labels, confident, tau), lambda: regions_literal(shapes, labels, confident, tau), device, repeat),
-                "correlation and shapes": compare(lambda: state.net.corr(features, logits, index=index), lambda: correlation_literal(state.net.corr, features, logits, index), device, repeat)}
+        return {"region propagation": compare(lambda: propagate_regions(shapes, labels, confident, tau),
+                                              lambda: regions_literal(shapes, labels, confident, tau), device, repeat),
+                "correlation and shapes": compare(lambda: state.net.corr(features, logits, index=index),
+                                                  lambda: correlation_literal(state.net.corr, features, logits, index),
+                                                  device, repeat)}
 
 # %% ../nbs/12b_bench.ipynb #6a8d25b8
 def host_waits(call, device) -> list[str] | None:
@@ -180,9 +202,11 @@ def bench_config(
     **system,          # of SystemConfig
 ) -> Config:
     "Settings for a bench; `small` is a ResNet-18 of a quarter of the width, with a decoder to match."
-    small = ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, projection=64, weights=None)
+    small = ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, projection=64,
+                        weights=None)
     model = small if encoder == "small" else ModelConfig(encoder, weights=None)
-    return Config("bench", DataConfig(crop=crop), model, MethodConfig(num_shapes=shapes), system=SystemConfig(**system), batch=batch)
+    return Config("bench", DataConfig(crop=crop), model, MethodConfig(num_shapes=shapes), system=SystemConfig(**system),
+                  batch=batch)
 
 # %% ../nbs/12b_bench.ipynb #739e12af
 def bench(
@@ -193,25 +217,36 @@ def bench(
 ) -> dict:
     "Time the parts of a training step; what comes back can be written as JSON."
     device = find_device(config.system.device)
-    if classes < 6: raise ValueError(f"classes is {classes}; the scenes of the bench show six classes, so give 6 or more")
-    if steps < 1 or config.batch < 2: raise ValueError(f"steps is {steps} and batch {config.batch}; give at least 1 round, and 2 images of each kind")
+    if classes < 6:
+        raise ValueError(f"classes is {classes}; the scenes of the bench show six classes, so give 6 or more")
+    if steps < 1 or config.batch < 2:
+        raise ValueError(f"steps is {steps} and batch {config.batch}; give at least 1 round, and 2 images of each kind")
     host, data = time_data(config, steps)
     still = replace(config, optim=replace(config.optim, lr=1e-12))   # the optimiser does its work, and the weights stay
     state = TrainState(still, classes, Processes(device=device), load=False)
     batch = {k: to_device(v, device, config.system.channels_last) for k, v in host.items() if torch.is_tensor(v)}
     parameters = sum(p.numel() for p in state.net.parameters())
-    for _ in range(3 if device.type == "cuda" else 1): one_step(state, batch, config)   # the first steps choose algorithms, compile, and find memory
+    # the first steps choose algorithms, compile, and find memory
+    for _ in range(3 if device.type == "cuda" else 1): one_step(state, batch, config)
     config = set_thresholds(state, batch, config)
     shapes, _, confident, tau = caught(state, batch, config, "propagate_regions")
     voting, band = voters(shapes, confident, tau)
     speed = machine_speed(device, config.system.precision)
-    parts, whole = time_steps(state, batch, config, steps, plain_net(state, config, classes, device) if literal and config.data.partner == "batch" else None)
+    parts, whole = time_steps(state, batch, config, steps, plain_net(state, config, classes, device) if literal
+                              and config.data.partner == "batch" else None)
     costs = step_costs(config, classes, band, parameters)
-    report = {"settings": to_dict(config) | {"classes": classes, "rounds": steps}, "environment": environment(), "hardware": hardware(device), "clock": "GPU events" if device.type == "cuda" else "CPU time" if torch.get_num_threads() == 1 else "wall time",
-            "speed": speed, "state": {"confident": confident.float().mean().item(), "voting_shapes": voting, "shapes": shapes.shape[0] * shapes.shape[1], "shape_area": shapes.float().mean().item()},
-            "parts": part_rows(parts, costs, speed), "data": part_rows(data, data_costs(config), speed), "whole": whole, "flops": sum(f for f, _ in costs.values()), "parameters": parameters,
-            "memory": {"peak": peak_bytes(lambda: one_step(state, batch, config), device), "predicted": predicted_memory(config, classes)},
-            "references": references(state, batch, config, steps) if literal else {}, "waits": host_waits(lambda: one_step(state, batch, config), device)}
+    report = {"settings": to_dict(config) | {"classes": classes, "rounds": steps}, "environment": environment(),
+              "hardware": hardware(device), "clock": "GPU events" if device.type == "cuda" else "CPU time"
+              if torch.get_num_threads() == 1 else "wall time",
+            "speed": speed, "state": {"confident": confident.float().mean().item(), "voting_shapes": voting,
+                                      "shapes": shapes.shape[0] * shapes.shape[1],
+                                      "shape_area": shapes.float().mean().item()},
+            "parts": part_rows(parts, costs, speed), "data": part_rows(data, data_costs(config), speed), "whole": whole,
+              "flops": sum(f for f, _ in costs.values()), "parameters": parameters,
+            "memory": {"peak": peak_bytes(lambda: one_step(state, batch, config), device),
+                       "predicted": predicted_memory(config, classes)},
+            "references": references(state, batch, config, steps) if literal else {},
+              "waits": host_waits(lambda: one_step(state, batch, config), device)}
     return json.loads(json.dumps(report))
 
 # %% ../nbs/12b_bench.ipynb #df106485
@@ -220,24 +255,33 @@ def part_rows(seconds: dict, costs: dict, speed: dict) -> list[dict]:
     total, rows = sum(seconds.values()), []
     for name, s in seconds.items():
         flops, moved = costs.get(name, (0., 0.))
-        rows.append({"part": name, "seconds": s, "share": s / total if total else 0., "flops": flops, "bytes": moved, "bound": max(flops / speed["flops"], moved / speed["bandwidth"])})
+        rows.append({"part": name, "seconds": s, "share": s / total if total else 0., "flops": flops, "bytes": moved,
+                     "bound": max(flops / speed["flops"], moved / speed["bandwidth"])})
     order = list(ORDER)
     return sorted(rows, key=lambda row: order.index(row["part"]))
 
-ORDER = ("decode", "resize, crop, flip", "jitter, blur", "to tensor", "forward, partner", "forward, labelled + weak", "forward, strong", "correlation", "shapes", "labels and masks", "threshold",
+ORDER = ("decode", "resize, crop, flip", "jitter, blur", "to tensor", "forward, partner", "forward, labelled + weak",
+         "forward, strong", "correlation", "shapes", "labels and masks", "threshold",
          "region propagation", "losses", "backward", "optimiser", "rest")  # the parts, as data flows
 
 # %% ../nbs/12b_bench.ipynb #da763c14
 def part_table(rows: list[dict]) -> pd.DataFrame:
     "Parts with time, share, cost by formula, and how near the time is to its bound."
     table = pd.DataFrame(rows).set_index("part")
-    out = pd.DataFrame({"ms": 1e3 * table.seconds, "share, %": 100 * table.share, "GFLOP": table.flops / 1e9, "MB moved": table.bytes / 1e6, "at least, ms": 1e3 * table.bound, "times the bound": table.seconds / table.bound.where(table.bound > 0)})
+    out = pd.DataFrame({"ms": 1e3 * table.seconds, "share, %": 100 * table.share, "GFLOP": table.flops / 1e9,
+                        "MB moved": table.bytes / 1e6, "at least, ms": 1e3 * table.bound,
+                        "times the bound": table.seconds / table.bound.where(table.bound > 0)})
     return out.round(1)
 
 def reference_table(report: dict) -> pd.DataFrame:
     "What is timed beside its literal counterpart."
-    rows = {name: {"ms": 1e3 * r["seconds"], "literal, ms": 1e3 * r["literal_seconds"], "times faster": r["literal_seconds"] / r["seconds"], "peak, MB": r["peak"] / 1e6, "literal peak, MB": r["literal_peak"] / 1e6, "agree, %": 100 * r["agreement"]} for name, r in report["references"].items()}
-    if "literal step" in (w := report["whole"]): rows["step without optimiser"] = {"ms": 1e3 * w["step"], "literal, ms": 1e3 * w["literal step"], "times faster": w["literal step"] / w["step"]}
+    rows = {name: {"ms": 1e3 * r["seconds"], "literal, ms": 1e3 * r["literal_seconds"],
+                   "times faster": r["literal_seconds"] / r["seconds"], "peak, MB": r["peak"] / 1e6,
+                   "literal peak, MB": r["literal_peak"] / 1e6, "agree, %": 100 * r["agreement"]}
+            for name, r in report["references"].items()}
+    if "literal step" in (w := report["whole"]):
+        rows["step without optimiser"] = {"ms": 1e3 * w["step"], "literal, ms": 1e3 * w["literal step"],
+                                          "times faster": w["literal step"] / w["step"]}
     return pd.DataFrame(rows).T.round(2)
 
 def utilisation(report: dict) -> float:
@@ -248,15 +292,27 @@ def describe_report(report: dict) -> str:
     "The report for people."
     s, h, m, state = report["settings"], report["hardware"], report["memory"], report["state"]
     feed, wanted = feeding(report)
-    lines = [f"{h['device']}{', threads ' + str(h['threads']) if 'threads' in h else ''}; torch {report['environment']['torch']}; clock: {report['clock']}, shortest of {s['rounds']}",
-             f"{s['model']['encoder']} of width {s['model']['width']}, crop {s['data']['crop']}, {s['batch']} + {s['batch']} images, {s['classes']} classes, {s['method']['num_shapes']} shapes, {s['system']['precision']}"
+    lines = [f"{h['device']}{', threads ' + str(h['threads']) if 'threads' in h else ''}; torch "
+             f"{report['environment']['torch']}; clock: {report['clock']}, shortest of {s['rounds']}",
+             f"{s['model']['encoder']} of width {s['model']['width']}, crop {s['data']['crop']}, {s['batch']} + "
+             f"{s['batch']} images, {s['classes']} classes, {s['method']['num_shapes']} shapes, "
+             f"{s['system']['precision']}"
              f"{', channels last' * s['system']['channels_last']}{', compiled' * s['system']['compile']}",
-             f"confident pixels {state['confident']:.0%}, shapes that vote {state['voting_shapes']} of {state['shapes']}, their mean area {state['shape_area']:.0%}",
-             f"large product {report['speed']['flops'] / 1e9:,.0f} GFLOP/s, large copy {report['speed']['bandwidth'] / 1e9:,.1f} GB/s", "", "A step:", part_table(report["parts"]).to_string(na_rep=""),
-             f"sum {1e3 * report['whole']['step in parts']:.1f} ms; {report['flops'] / 1e9:,.1f} GFLOP, {utilisation(report):.0%} of the speed of the large product; peak memory {m['peak'] / 1e6:,.0f} MB, by formula {m['predicted'] / 1e6:,.0f} MB",
-             "", "Loading a batch, on one core:", part_table(report["data"]).to_string(na_rep=""), f"{feed:.1f} items a second and core, the step takes {wanted:.1f}: {math.ceil(wanted / feed)} core(s) keep up"]
-    if report["references"]: lines += ["", "Beside the literal algorithms:", reference_table(report).to_string(na_rep="")]
-    if report["waits"] is not None: lines += ["", f"The host waits {len(report['waits'])} times for the GPU: {', '.join(report['waits'])}"]
+             f"confident pixels {state['confident']:.0%}, shapes that vote {state['voting_shapes']} of "
+             f"{state['shapes']}, their mean area {state['shape_area']:.0%}",
+             f"large product {report['speed']['flops'] / 1e9:,.0f} GFLOP/s, large copy "
+             f"{report['speed']['bandwidth'] / 1e9:,.1f} GB/s", "", "A step:",
+             part_table(report["parts"]).to_string(na_rep=""),
+             f"sum {1e3 * report['whole']['step in parts']:.1f} ms; {report['flops'] / 1e9:,.1f} GFLOP, "
+             f"{utilisation(report):.0%} of the speed of the large product; peak memory {m['peak'] / 1e6:,.0f} MB, by "
+             f"formula {m['predicted'] / 1e6:,.0f} MB",
+             "", "Loading a batch, on one core:", part_table(report["data"]).to_string(na_rep=""),
+             f"{feed:.1f} items a second and core, the step takes {wanted:.1f}: "
+             f"{math.ceil(wanted / feed)} core(s) keep up"]
+    if report["references"]:
+        lines += ["", "Beside the literal algorithms:", reference_table(report).to_string(na_rep="")]
+    if report["waits"] is not None:
+        lines += ["", f"The host waits {len(report['waits'])} times for the GPU: {', '.join(report['waits'])}"]
     return "\n".join(lines)
 
 # %% ../nbs/12b_bench.ipynb #1fe56f0f
@@ -275,16 +331,20 @@ def draw_report(report: dict):
     rows = [(r, "data") for r in report["data"]] + [(r, "step") for r in report["parts"]]
     names = [f"{r['part']} (loading)" if kind == "data" and r["part"] == "rest" else r["part"] for r, kind in rows]
     a.barh(names, [1e3 * r["seconds"] for r, _ in rows], color=[COLOURS[kind] for _, kind in rows])
-    a.plot([1e3 * r["bound"] if r["bound"] else math.nan for r, _ in rows], names, "k|", ms=11, mew=2, label="at least, by formula")
-    a.invert_yaxis(); a.set(xlabel="milliseconds", title="parts: loading on one core (blue), step (orange)"); a.legend(loc="lower right", fontsize=8)
+    a.plot([1e3 * r["bound"] if r["bound"] else math.nan for r, _ in rows], names, "k|", ms=11, mew=2,
+           label="at least, by formula")
+    a.invert_yaxis(); a.set(xlabel="milliseconds", title="parts: loading on one core (blue), step (orange)")
+    a.legend(loc="lower right", fontsize=8)
     table = reference_table(report) if report["references"] else pd.DataFrame()
     for i, (name, row) in enumerate(table.iterrows()):
         b.barh([i - .2, i + .2], [row["times faster"], 1], .36, color=[COLOURS["step"], COLOURS["literal"]])
         b.text(row["times faster"], i - .2, f" {row['times faster']:.1f} times", va="center", fontsize=9)
     b.set_yticks(range(len(table)), [n.replace(" ", "\n", 1) for n in table.index]); b.invert_yaxis()
-    b.set(xlabel="speed; the literal counterpart is 1 (grey)", title="beside the literal algorithms", xlim=(0, 1.3 * max([1, *table.get("times faster", [])])))
+    b.set(xlabel="speed; the literal counterpart is 1 (grey)", title="beside the literal algorithms",
+          xlim=(0, 1.3 * max([1, *table.get("times faster", [])])))
     for ax in (a, b): ax.spines[["top", "right"]].set_visible(False); ax.tick_params(labelsize=8)
     s = report["settings"]
-    fig.suptitle(f"{s['model']['encoder']} (width {s['model']['width']}), crop {s['data']['crop']}, {s['batch']} + {s['batch']} images, {report['hardware']['device']}", fontsize=10)
+    fig.suptitle(f"{s['model']['encoder']} (width {s['model']['width']}), crop {s['data']['crop']}, {s['batch']} + "
+                 f"{s['batch']} images, {report['hardware']['device']}", fontsize=10)
     fig.tight_layout()
     return fig

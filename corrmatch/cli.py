@@ -37,7 +37,8 @@ def any_recipe():
 @dataclass
 class Train:
     "Train a recipe; the run folder gets settings, log, scores and checkpoints."
-    recipe: Annotated[object, tyro.conf.arg(name="", constructor_factory=any_recipe, help="Each setting of a recipe can be changed.")]
+    recipe: Annotated[object, tyro.conf.arg(name="", constructor_factory=any_recipe,
+                                            help="Each setting of a recipe can be changed.")]
     resume: FlagCreatePairsOff[bool] = False   # continue the run that lies in the run folder
     dry_run: FlagCreatePairsOff[bool] = False  # check settings and data and say what would be done, then stop
 
@@ -52,10 +53,13 @@ class Train:
         if main and (note := batch_note(self.recipe)): warnings.warn(note)
         if self.dry_run:
             with processes(self.recipe.system.device) as me: plan = make_plan(self.recipe, me, self.resume)
-            return print(f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, {len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}")
+            return print(f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
+                         f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}")
         result = train(self.recipe, self.resume, progress=sys.stderr.isatty(), watch=board_pictures)
         state = "finished" if result.finished else "stopped; continue with --resume"
-        if main: print(f"{result.folder}: {state} at step {result.steps} after {result.seconds:.0f} s. mIoU: last {100 * result.last:.2f}, best {100 * result.best:.2f}")
+        if main:
+            print(f"{result.folder}: {state} at step {result.steps} after {result.seconds:.0f} s. mIoU: last "
+                  f"{100 * result.last:.2f}, best {100 * result.best:.2f}")
         if not result.finished: raise KeyboardInterrupt
 
 # %% ../nbs/11_cli.ipynb #8ff2a00c
@@ -74,7 +78,8 @@ class Evaluate:
     device: str = "auto"                      # auto: the GPU if there is one; or cpu, cuda, cuda:1
 
     def __call__(self):
-        if self.csv and self.csv.exists(): raise FileExistsError(f"{self.csv}: there is such a file already; choose another --csv")
+        if self.csv and self.csv.exists():
+            raise FileExistsError(f"{self.csv}: there is such a file already; choose another --csv")
         from corrmatch.evaluation import evaluate
         from corrmatch.results import load_run, validation_views
         from corrmatch.runs import find_device
@@ -82,7 +87,8 @@ class Evaluate:
         views, mode = validation_views(config, self.root), self.mode or config.mode
         matrix = evaluate(net, views, classes, mode, self.size or config.data.crop, progress=sys.stderr.isatty())
         table = matrix.table(classes).round(2)
-        print(f"{table.to_string()}\n\nmIoU {100 * matrix.miou:.2f} %   ({self.run}, {self.which} checkpoint, {len(views)} images, {mode})")
+        print(f"{table.to_string()}\n\nmIoU {100 * matrix.miou:.2f} %   ({self.run}, {self.which} checkpoint, "
+              f"{len(views)} images, {mode})")
         if self.csv: self.csv.parent.mkdir(parents=True, exist_ok=True), table.to_csv(self.csv)
 
 # %% ../nbs/11_cli.ipynb #c352bc23
@@ -92,12 +98,16 @@ def plan_files(
 ) -> dict:       # image -> (mask, overlay)
     "Which files a prediction reads and writes; refuses to overwrite any."
     from corrmatch.folders import ENDINGS
-    if not path.exists(): raise FileNotFoundError(f"{path}: there is no such file or folder; give an image, or a folder of images")
-    images = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != ".") if path.is_dir() else [path]
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder; give an image, or a folder of images")
+    images = (sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != ".") if path.is_dir()
+              else [path])
     if not images: raise ValueError(f"{path}: no image in it; give a folder that holds {', '.join(ENDINGS)} files")
-    if twice := {p.stem for p in images if sum(p.stem == q.stem for q in images) > 1}: raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
+    if twice := {p.stem for p in images if sum(p.stem == q.stem for q in images) > 1}:
+        raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
     files = {p: (out / f"{p.stem}.png", out / f"{p.stem}_overlay.jpg") for p in images}
-    if there := [str(f) for pair in files.values() for f in pair if f.exists()]: raise FileExistsError(f"{there[0]}: there is such a file already (one of {len(there)}); choose another --out")
+    if there := [str(f) for pair in files.values() for f in pair if f.exists()]:
+        raise FileExistsError(f"{there[0]}: there is such a file already (one of {len(there)}); choose another --out")
     return files
 
 # %% ../nbs/11_cli.ipynb #59ccc851
@@ -141,7 +151,8 @@ class Export:
     def __call__(self):
         from corrmatch.export import export_run
         difference = export_run(self.run, self.out, self.format, self.which)
-        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MB, {self.format}; read back, its logits differ from the run's by {difference:.0e} at most (relative)")
+        print(f"{self.out}: {self.out.stat().st_size / 2**20:.1f} MB, {self.format}; read back, its logits differ from "
+              f"the run's by {difference:.0e} at most (relative)")
 
 # %% ../nbs/11_cli.ipynb #49b55585
 @dataclass
@@ -187,7 +198,8 @@ class Check:
 
     def __call__(self):
         from corrmatch.data import check_folder
-        findings = check_folder(self.root, self.labelled, self.unlabelled, self.val, crop=self.crop, batch=self.batch, progress=sys.stderr.isatty())
+        findings = check_folder(self.root, self.labelled, self.unlabelled, self.val, crop=self.crop, batch=self.batch,
+                                progress=sys.stderr.isatty())
         for finding in findings: print(finding)
         errors = sum(f.level == "error" for f in findings)
         print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
@@ -237,15 +249,19 @@ class Reproduce:
     def tables(self):
         from corrmatch.compare import reproduce_tables
         keep = self.keep or (Path("results") if self.measured else None)
-        if self.measured and not keep.is_dir(): raise FileNotFoundError(f"{keep}: there is no such folder of logs; call this in a clone of the repository, or give another --keep")
-        reproduce_tables(self.what, self.scale, self.seeds, self.out or Path("runs/reproduce"), keep, not self.measured, sys.stderr.isatty(), root=self.root, steps=self.steps)
+        if self.measured and not keep.is_dir():
+            raise FileNotFoundError(f"{keep}: there is no such folder of logs; "
+                                    "call this in a clone of the repository, or give another --keep")
+        reproduce_tables(self.what, self.scale, self.seeds, self.out or Path("runs/reproduce"), keep, not self.measured,
+                         sys.stderr.isatty(), root=self.root, steps=self.steps)
 
     def figure(self, name, *runs):
         if name == "fig1":
             from corrmatch.compare import figure1
             return figure1(self.out or Path("runs/reproduce"), self.keep)
         from corrmatch.paper_figures import reproduce_figure
-        return reproduce_figure(name, [Path(r) for r in runs], self.out, self.scale, self.steps, self.root, self.which, progress=sys.stderr.isatty())
+        return reproduce_figure(name, [Path(r) for r in runs], self.out, self.scale, self.steps, self.root, self.which,
+                                progress=sys.stderr.isatty())
 
 # %% ../nbs/11_cli.ipynb #b6f12419
 @dataclass
@@ -267,17 +283,23 @@ class Bench:
     picture: Path | None = None  # PNG file to write
 
     def __call__(self):
-        if there := [p for p in (self.out, self.picture) if p and p.exists()]: raise FileExistsError(f"{there[0]}: there is such a file already; choose another name")
+        if there := [p for p in (self.out, self.picture) if p and p.exists()]:
+            raise FileExistsError(f"{there[0]}: there is such a file already; choose another name")
         from corrmatch.bench import bench, bench_config, describe_report, draw_report
         from corrmatch.runs import save_json
-        config = bench_config(self.encoder, self.crop, self.batch, self.shapes, device=self.device, precision=self.precision, channels_last=self.channels_last, compile=self.compile, fused=self.fused)
+        config = bench_config(self.encoder, self.crop, self.batch, self.shapes, device=self.device,
+                              precision=self.precision, channels_last=self.channels_last, compile=self.compile,
+                              fused=self.fused)
         report = bench(config, self.classes, self.steps, not self.skip_literal)
         print(describe_report(report))
         if self.out: save_json(self.out, report)
-        if self.picture: self.picture.parent.mkdir(parents=True, exist_ok=True), draw_report(report).savefig(self.picture, dpi=110)
+        if self.picture:
+            self.picture.parent.mkdir(parents=True, exist_ok=True), draw_report(report).savefig(self.picture, dpi=110)
 
 # %% ../nbs/11_cli.ipynb #1776b389
-COMMANDS = {"train": Train, "evaluate": Evaluate, "predict": Predict, "export": Export, "report": Report, "data": {"prepare": Prepare, "check": Check}, "recipes": Recipes, "demo": Demo, "reproduce": Reproduce, "bench": Bench, "about": About}
+COMMANDS = {"train": Train, "evaluate": Evaluate, "predict": Predict, "export": Export, "report": Report,
+            "data": {"prepare": Prepare, "check": Check}, "recipes": Recipes, "demo": Demo, "reproduce": Reproduce,
+            "bench": Bench, "about": About}
 
 def make_app(commands=COMMANDS) -> tyro.extras.SubcommandApp:
     "The command line as tyro sees it; a dict is a group of commands."
@@ -295,14 +317,16 @@ def one_line(
     text = re.sub(r"\x1b\[[\d;]*m", "", box).strip()
     rows = [row.strip("│ ") for row in text.splitlines() if row[:1] not in ("╭", "╰")]
     parts = re.split(r"\n[─-]{3,}\n", "\n".join(rows))
-    found, *others = parts[1:] if text[:1] != "╭" and len(parts) > 1 else parts  # without a frame the title is a part of its own
+    # without a frame the title is a part of its own
+    found, *others = parts[1:] if text[:1] != "╭" and len(parts) > 1 else parts
     said = [re.sub(r"^Error parsing __tyro\S+ ", "", " ".join(found.split("\n\n")[0].split()).rstrip("."))]
     for text in others:
         options = re.findall(r"^--?[\w.-]+", text, re.M)
         if options and not text.startswith("Argument helptext"): said.append(f"perhaps you meant {options[0]}")
         if options: continue
         text = re.sub("^For full helptext,? (run|see):?", "see", " ".join(text.split()))
-        near = get_close_matches(re.sub(".*: |,.*", "", said[0]), text.removeprefix("Available subcommands: ").split(", "), 1)
+        near = get_close_matches(re.sub(".*: |,.*", "", said[0]),
+                                 text.removeprefix("Available subcommands: ").split(", "), 1)
         said.append(f"perhaps you meant {near[0]}" if near else text)
     return "; ".join(said)
 
@@ -314,7 +338,9 @@ def parse(
     said, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
     try:
         with contextlib.redirect_stderr(said):
-            command = make_app().cli(prog="corrmatch", args=args, config=config, description="CorrMatch: semi-supervised semantic segmentation by correlation matching.")
+            command = make_app().cli(prog="corrmatch", args=args, config=config,
+                                     description="CorrMatch: semi-supervised semantic segmentation by correlation "
+                                                 "matching.")
     except SystemExit as stop:
         if not stop.code: raise  # help was asked for, and given
         raise ValueError(one_line(said.getvalue())) from None
@@ -329,9 +355,11 @@ def main(
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"corrmatch: warning: {message}", file=sys.stderr)
         try: parse(args)()
-        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); raise SystemExit(141)  # as in `corrmatch recipes | head -3`
+        # as in `corrmatch recipes | head -3`
+        except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()); raise SystemExit(141)
         except (ValueError, OSError, FloatingPointError) as error:
-            for line in str(error).splitlines(): print(f"corrmatch: error: {line.removeprefix('error: ')}", file=sys.stderr)
+            for line in str(error).splitlines():
+                print(f"corrmatch: error: {line.removeprefix('error: ')}", file=sys.stderr)
             raise SystemExit(2)
         except KeyboardInterrupt: raise SystemExit(130)
 

@@ -51,10 +51,13 @@ def colour_batch(
     draws: Tensor,    # (B,10) on the CPU
 ) -> Tensor:          # (B,3,H,W) normalised, with the memory layout of the input
     "Strong views of weak ones."
-    if draws.shape != (len(images), 10): raise ValueError(f"draws have the shape {tuple(draws.shape)} for {len(images)} images; ten numbers for each, from draw_colours, are needed")
+    if draws.shape != (len(images), 10):
+        raise ValueError(f"draws have the shape {tuple(draws.shape)} for {len(images)} images; ten numbers for each, "
+                         "from draw_colours, are needed")
     mean, std = (torch.tensor(v, dtype=images.dtype, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
     out = torch.empty_like(images)
-    for i, numbers in enumerate(draws.tolist()): out[i] = (colour_one((images[i] * std + mean).clamp(0, 1), numbers) - mean) / std
+    for i, numbers in enumerate(draws.tolist()):
+        out[i] = (colour_one((images[i] * std + mean).clamp(0, 1), numbers) - mean) / std
     return out
 
 # %% ../nbs/01d_colours.ipynb #f9b3fe59
@@ -62,5 +65,6 @@ def with_colours(
     batch: dict,  # of TrainingViews(strong=draw_colours): colours (B,10) on the CPU, image_w; perhaps colours_mix, image_w_mix
 ) -> dict:        # with image_s (and image_s_mix) instead
     "Make the strong views of a batch where its weak ones are; any other batch is left as it is."
-    made = {f"image_s{end}": colour_batch(batch[f"image_w{end}"], batch[f"colours{end}"]) for end in ("", "_mix") if f"colours{end}" in batch}
+    made = {f"image_s{end}": colour_batch(batch[f"image_w{end}"], batch[f"colours{end}"]) for end in ("", "_mix")
+            if f"colours{end}" in batch}
     return {k: v for k, v in batch.items() if not k.startswith("colours")} | made

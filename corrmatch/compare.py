@@ -24,10 +24,13 @@ def measure(
     seeds=None,   # None: all that are there
 ) -> pd.DataFrame:  # one row for each row of the table that has runs
     "Mean and spread over the seeds of the runs of a table."
-    def runs(run): return [r for r in sorted((Path(folder) / recipe).glob(f"{run}_seed*")) if (r / "scores.csv").exists() and (seeds is None or int(r.name.rpartition("seed")[2]) in seeds)]
+    def runs(run):
+        return [r for r in sorted((Path(folder) / recipe).glob(f"{run}_seed*")) if (r / "scores.csv").exists()
+                and (seeds is None or int(r.name.rpartition("seed")[2]) in seeds)]
     table = paper_table(name)["run"]
     found = {row: there for row, run in table.items() if run and (there := runs(run))}
-    return over_seeds(found) if found else pd.DataFrame(columns=["seeds", "last", "± last", "best", "± best", "seconds"])
+    return (over_seeds(found) if found
+            else pd.DataFrame(columns=["seeds", "last", "± last", "best", "± best", "seconds"]))
 
 # %% ../nbs/13b_compare.ipynb #c7ebac75
 def measured_in(
@@ -46,7 +49,8 @@ def side_by_side(
     "The paper's numbers and the measured ones, in columns that say which they are."
     table = paper_table(name)
     parts = [table.drop(columns="run").rename(columns={c: f"{c} (paper)" for c in table if c in RECIPES})]
-    return pd.concat(parts + [m.add_suffix(" (measured)").add_prefix(f"{recipe} ").reindex(table.index) for recipe, m in measured.items() if len(m)], axis=1)
+    return pd.concat(parts + [m.add_suffix(" (measured)").add_prefix(f"{recipe} ").reindex(table.index)
+                              for recipe, m in measured.items() if len(m)], axis=1)
 
 # %% ../nbs/13b_compare.ipynb #27a3f98c
 def readable(
@@ -55,12 +59,14 @@ def readable(
 ) -> pd.DataFrame:   # of text; the upper line of the header says whose number it is
     "The same table for people: mean ± spread, and for a single seed the number alone."
     paper = paper_table(name).drop(columns="run")
-    columns = {("paper", c): paper[c].map(lambda v: v if isinstance(v, str) else "" if pd.isna(v) else str(v)) for c in paper}
+    columns = {("paper", c): paper[c].map(lambda v: v if isinstance(v, str) else "" if pd.isna(v) else str(v))
+               for c in paper}
     def cell(m, s): return "" if pd.isna(m) else f"{m:.1f}" if pd.isna(s) else f"{m:.1f} ± {s:.1f}"
     for recipe, m in measured.items():
         if not len(m): continue
         m = m.reindex(paper.index)
-        for which in ("last", "best"): columns["measured", f"{recipe} {which}"] = [cell(*pair) for pair in zip(m[which], m[f"± {which}"])]
+        for which in ("last", "best"):
+            columns["measured", f"{recipe} {which}"] = [cell(*pair) for pair in zip(m[which], m[f"± {which}"])]
         columns["measured", f"{recipe} seeds"] = ["" if pd.isna(n) else f"{n:.0f}" for n in m["seeds"]]
     return pd.DataFrame(columns, index=paper.index.rename(None))
 
@@ -71,8 +77,11 @@ def explained(
 ) -> str:
     "A table with the words that it needs to stand alone."
     lines = [f"(paper)     {source(name)}"]
-    lines += [f"(measured)  by this project, recipe {recipe}: {RECIPES[recipe].about}" for recipe, m in measured.items() if len(m)]
-    if any(map(len, measured.values())): lines.append("            mIoU (%) on its validation images, mean ± spread over the seeds. last: after the last step; best: the highest of all evaluations, chosen with the images it is measured on.")
+    lines += [f"(measured)  by this project, recipe {recipe}: {RECIPES[recipe].about}"
+              for recipe, m in measured.items() if len(m)]
+    if any(map(len, measured.values())):
+        lines.append("            mIoU (%) on its validation images, mean ± spread over the seeds. last: after the "
+                     "last step; best: the highest of all evaluations, chosen with the images it is measured on.")
     elif name != "table1": lines.append(f"(measured)  nothing yet{' with ' if measured else ''}{', '.join(measured)}")
     return "\n".join(lines) + f"\n\n{readable(name, measured).to_string(sparsify=False)}"
 
@@ -84,7 +93,8 @@ def noise(
     "The spread of one seed, from all rows of a table that have several."
     several = m[m["seeds"] > 1]
     freedom = several["seeds"] - 1
-    return float(((several[f"± {which}"] ** 2 * freedom).sum() / freedom.sum()) ** 0.5) if len(several) else float("nan")
+    return (float(((several[f"± {which}"] ** 2 * freedom).sum() / freedom.sum()) ** 0.5) if len(several)
+            else float("nan"))
 
 # %% ../nbs/13b_compare.ipynb #13b0a9a7
 def apart(
@@ -104,11 +114,14 @@ def verdict(
 ) -> str:
     "What a measured table shows, in view of its spread."
     several = m[m["seeds"] > 1]
-    if len(several) < 2: return "Fewer than two rows have more than one seed: nothing can be said about differences yet."
+    if len(several) < 2:
+        return "Fewer than two rows have more than one seed: nothing can be said about differences yet."
     found, s, seeds = apart(m, which), noise(m, which), several["seeds"].min()
     line, pairs = 2 * s * (2 / seeds) ** 0.5, len(several) * (len(several) - 1) // 2
-    said = f"One seed scatters by {s:.1f} points (all rows together). Two means of {seeds:.0f} seeds have to differ by more than {line:.1f} points to mean anything; {len(found)} of {pairs} pairs do"
-    return said + (": " + "; ".join(f"{a} - {b}: {d:+.1f}" for (a, b), d in list(found.items())[:5]) + ("; ..." if len(found) > 5 else "") if found else "") + "."
+    said = (f"One seed scatters by {s:.1f} points (all rows together). Two means of {seeds:.0f} seeds have to differ "
+            f"by more than {line:.1f} points to mean anything; {len(found)} of {pairs} pairs do")
+    return said + (": " + "; ".join(f"{a} - {b}: {d:+.1f}" for (a, b), d in list(found.items())[:5])
+                   + ("; ..." if len(found) > 5 else "") if found else "") + "."
 
 # %% ../nbs/13b_compare.ipynb #04e4de39
 def dots(
@@ -120,18 +133,27 @@ def dots(
     "The paper's numbers of each row beside the seeds measured here."
     table = paper_table(name)
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 1.2 + 0.26 * len(table)), sharey=True, layout="constrained")
-    for i, c in enumerate(c for c in table if c in RECIPES): left.plot(table[c], range(len(table)), "o", ms=5, color=f"C{i}", label=c.removeprefix("voc_classic_"))
+    for i, c in enumerate(c for c in table if c in RECIPES):
+        left.plot(table[c], range(len(table)), "o", ms=5, color=f"C{i}", label=c.removeprefix("voc_classic_"))
     for y, run in enumerate(table["run"]):
         runs = sorted((Path(folder) / recipe).glob(f"{run}_seed*")) if run else []
-        if not runs: right.text(0.5, y, "not measured yet", transform=right.get_yaxis_transform(), ha="center", va="center", fontsize=7, color="0.5"); continue
+        if not runs:
+            right.text(0.5, y, "not measured yet", transform=right.get_yaxis_transform(), ha="center", va="center",
+                       fontsize=7, color="0.5")
+            continue
         scores = collect(runs)[which]
-        right.plot(scores, [y] * len(scores), "o", ms=4, color="black", alpha=.55); right.plot([scores.mean()] * 2, [y - .3, y + .3], lw=2, color="C3")
-    left.set(yticks=range(len(table)), xlabel="mIoU, %", title=f"Table {name[5:]} (paper), Pascal VOC"); left.set_yticklabels(table.index, fontsize=8); left.set_ylim(len(table) - .5, -.5)
+        right.plot(scores, [y] * len(scores), "o", ms=4, color="black", alpha=.55)
+        right.plot([scores.mean()] * 2, [y - .3, y + .3], lw=2, color="C3")
+    left.set(yticks=range(len(table)), xlabel="mIoU, %", title=f"Table {name[5:]} (paper), Pascal VOC")
+    left.set_yticklabels(table.index, fontsize=8); left.set_ylim(len(table) - .5, -.5)
     low, high = right.get_xlim()
-    right.set_xlim(min(low, (low + high) / 2 - 5), max(high, (low + high) / 2 + 5))  # ten points at least: a tenth of a point should not look like a difference
-    right.set(xlabel="mIoU, %", title=f"measured here, {recipe}, {which} step: seeds and mean" if which == "last" else f"measured here, {recipe}, best of all evaluations")
+    # ten points at least: a tenth of a point should not look like a difference
+    right.set_xlim(min(low, (low + high) / 2 - 5), max(high, (low + high) / 2 + 5))
+    right.set(xlabel="mIoU, %", title=f"measured here, {recipe}, {which} step: seeds and mean" if which == "last"
+              else f"measured here, {recipe}, best of all evaluations")
     for ax in (left, right): ax.grid(axis="y", color="0.9"); ax.set_axisbelow(True); ax.title.set_fontsize(9)
-    fig.legend(loc="outside lower left", ncol=6, fontsize=7, frameon=False, title="labelled images", title_fontsize=7, alignment="left")
+    fig.legend(loc="outside lower left", ncol=6, fontsize=7, frameon=False, title="labelled images", title_fontsize=7,
+               alignment="left")
     return fig
 
 # %% ../nbs/13b_compare.ipynb #3402f3e1
@@ -150,7 +172,8 @@ def reproduce_tables(
     for name in names: recipes_of(name, scale)  # a mistyped name is refused before anything is trained
     if train: train_tables(names, scale, seeds, out, keep, progress, **options)
     for name in names:
-        measured = {recipe: measure(name, recipe, keep or out, seeds if train else None) for recipe in recipes_of(name, scale)}
+        measured = {recipe: measure(name, recipe, keep or out, seeds if train else None)
+                    for recipe in recipes_of(name, scale)}
         tables[name] = side_by_side(name, measured)
         print(f"\n{explained(name, measured)}")
         file = Path(out) / f"{name}_{scale}.csv"
@@ -167,7 +190,8 @@ def figure1(
     folder=None,           # holds RECIPE/RUN_seedN; None: `out`
 ) -> Path:
     "Draw Figure 1: the methods of Table 2 as published, and this project's runs of its recipes where there are any."
-    runs = {recipe: m.loc["CorrMatch", ["last", "± last"]].fillna(0) for recipe, m in measured_in(folder or out, "table2").items() if "CorrMatch" in m.index}
+    runs = {recipe: m.loc["CorrMatch", ["last", "± last"]].fillna(0)
+            for recipe, m in measured_in(folder or out, "table2").items() if "CorrMatch" in m.index}
     file, fig = Path(out) if Path(out).suffix == ".png" else Path(out) / "fig1.png", plot_field("table2", runs)
     file.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(file, dpi=130); plt.close(fig)

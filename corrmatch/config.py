@@ -39,12 +39,14 @@ class DataConfig:
 
     def __post_init__(self):
         need(self.crop >= 8, "data.crop", self.crop, "at least 8 pixels")
-        need(0 < self.scale[0] <= self.scale[1], "data.scale", self.scale, "two positive factors, the smaller one first")
+        need(0 < self.scale[0] <= self.scale[1], "data.scale", self.scale,
+             "two positive factors, the smaller one first")
         need(self.workers >= 0, "data.workers", self.workers, "0 or more")
 
 # %% ../nbs/07b_config.ipynb #a28d00d0
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")  # encoders of 02_model; 02b_encoders has all others
-FEATURES = ("backbone", "aspp", "fusion", "classifier")      # stations of the network whose output the correlation can compare
+# stations of the network whose output the correlation can compare
+FEATURES = ("backbone", "aspp", "fusion", "classifier")
 
 @dataclass
 class ModelConfig:
@@ -62,8 +64,10 @@ class ModelConfig:
     weights: str | None = "imagenet"              # imagenet (torchvision's), toy, a file, or None for random weights
 
     def __post_init__(self):
-        need(self.encoder in RESNETS or self.encoder.startswith("timm/"), "model.encoder", repr(self.encoder), f"{', '.join(RESNETS)}, or timm/NAME")
-        for name in ("width", "channels", "low_channels", "projection"): need(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
+        need(self.encoder in RESNETS or self.encoder.startswith("timm/"), "model.encoder", repr(self.encoder),
+             f"{', '.join(RESNETS)}, or timm/NAME")
+        for name in ("width", "channels", "low_channels", "projection"):
+            need(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
         need(self.feature in FEATURES, "model.feature", repr(self.feature), f"one of {', '.join(FEATURES)}")
         need(min(self.rates) >= 1, "model.rates", self.rates, "three rates of at least 1")
         need(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
@@ -92,10 +96,15 @@ class MethodConfig:
     ohem_min_kept: int = 100_000                  # pixels of a batch that are kept at least
 
     def __post_init__(self):
-        need(self.pixel or not self.region, "method.region", self.region, "off when method.pixel is off: only the losses of pixel propagation train the map that regions are cut from")
-        for name in ("region_from", "threshold_init", "threshold_momentum", "ohem_threshold"): need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
-        need(self.region_threshold is None or 0 <= self.region_threshold <= 1, "method.region_threshold", self.region_threshold, "from 0 to 1, or None")
-        need(self.num_shapes >= 1, "method.num_shapes", self.num_shapes, "at least 1 (switch regions off with method.region)")
+        need(self.pixel or not self.region, "method.region", self.region,
+             "off when method.pixel is off: "
+             "only the losses of pixel propagation train the map that regions are cut from")
+        for name in ("region_from", "threshold_init", "threshold_momentum", "ohem_threshold"):
+            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
+        need(self.region_threshold is None or 0 <= self.region_threshold <= 1, "method.region_threshold",
+             self.region_threshold, "from 0 to 1, or None")
+        need(self.num_shapes >= 1, "method.num_shapes", self.num_shapes,
+             "at least 1 (switch regions off with method.region)")
         need(self.sampling in ("random", "uniform"), "method.sampling", repr(self.sampling), "random or uniform")
         need(0 <= self.perturbation < 1, "method.perturbation", self.perturbation, "from 0 to below 1")
         need(self.ohem_min_kept >= 1, "method.ohem_min_kept", self.ohem_min_kept, "at least 1")
@@ -132,7 +141,8 @@ class SystemConfig:
     def __post_init__(self):
         need(self.accumulate >= 1, "system.accumulate", self.accumulate, "at least 1")
         need(self.skip_bad_steps >= 0, "system.skip_bad_steps", self.skip_bad_steps, "0 or more")
-        need(self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"), "system.device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
+        need(self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"), "system.device",
+             repr(self.device), "auto, cpu, cuda, cuda:N or mps")
 
 # %% ../nbs/07b_config.ipynb #9d200662
 @dataclass
@@ -155,8 +165,10 @@ class Config:
     out: str = "runs"                             # folder that holds the runs
 
     def __post_init__(self):
-        for name in ("batch", "epochs", "evaluate_every", "log_every"): need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        need(self.save_every is None or self.save_every >= 1, "save_every", self.save_every, "at least 1, or None for one an epoch")
+        for name in ("batch", "epochs", "evaluate_every", "log_every"):
+            need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        need(self.save_every is None or self.save_every >= 1, "save_every", self.save_every,
+             "at least 1, or None for one an epoch")
         need(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for the epochs")
         need(bool(self.name.strip("./")) and ".." not in self.name.split("/"), "name", repr(self.name), "a folder name")
 
@@ -174,15 +186,19 @@ def to_dict(config) -> dict:
 def from_dict(kind: type, values: dict):
     "Rebuild a settings dataclass from plain values; a key it does not have is an error."
     hints, known = typing.get_type_hints(kind), {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known): raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     def value(name, v):
         if isinstance(v, list): return tuple(v)
         if not isinstance(v, dict): return v
-        return from_dict(next(t for t in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(t)), v)
+        return from_dict(next(t for t in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(t)),
+                         v)
     return kind(**{name: value(name, v) for name, v in values.items()})
 
 # %% ../nbs/07b_config.ipynb #9da352a6
-FREE = {"data.root", "data.workers", "data.check", "system.device", "system.skip_bad_steps", "log_every", "save_every", "out"}  # settings that may change between a run and its continuation
+# settings that may change between a run and its continuation
+FREE = {"data.root", "data.workers", "data.check", "system.device", "system.skip_bad_steps", "log_every",
+        "save_every", "out"}
 
 # %% ../nbs/07b_config.ipynb #d1a78f46
 def differences(old: dict, new: dict, prefix="") -> list[str]:
@@ -201,4 +217,5 @@ def describe(config: Config) -> list[str]:
         for key, value in values.items():
             if isinstance(value, dict): yield from lines(value, f"{prefix}{key}.")
             else: yield f"{prefix}{key} = {value}"
-    return [*lines(to_dict(config)), f"global batch: {config.batch} labelled + {config.batch if config.method.unlabelled else 0} unlabelled images per step"]
+    return [*lines(to_dict(config)), f"global batch: {config.batch} labelled + "
+                                     f"{config.batch if config.method.unlabelled else 0} unlabelled images per step"]

@@ -39,7 +39,8 @@ def correlation_rows(
 ) -> Tensor:        # (B,S,N), each row sums to one
     "Some rows of the correlation map, without the others (Eq. 4)."
     if w1.dim() != 3 or w1.shape != w2.shape:
-        raise ValueError(f"vectors of shapes {tuple(w1.shape)} and {tuple(w2.shape)}; both need the same (images, channels, positions)")
+        raise ValueError(f"vectors of shapes {tuple(w1.shape)} and {tuple(w2.shape)}; "
+                         "both need the same (images, channels, positions)")
     with no_autocast(w1):
         w1, w2 = at_least_float32(w1, w2)
         scores = (w1[:, :, index] / w1.shape[1] ** 0.5).transpose(1, 2) @ w2
@@ -59,7 +60,9 @@ def shapes_from_rows(
     size: tuple[int, int],  # (H,W)
 ) -> Tensor:                # (B,S,H,W) bool
     "Binary shapes: rows resized to the image, stretched to [0,1], cut at one half (Eq. 7)."
-    if rows.dim() != 4: raise ValueError(f"rows of shape {tuple(rows.shape)}; they need (images, rows, height, width): fold the last axis of C into cells")
+    if rows.dim() != 4:
+        raise ValueError(f"rows of shape {tuple(rows.shape)}; they need (images, rows, height, width): "
+                         "fold the last axis of C into cells")
     shapes = torch.empty(*rows.shape[:2], *size, dtype=torch.bool, device=rows.device)
     for shape, row in zip(shapes.flatten(0, 1).split(32), rows.detach().flatten(0, 1).split(32)):
         up, = at_least_float32(row)
@@ -77,7 +80,9 @@ def draw_positions(
     generator: torch.Generator | None = None,
 ) -> Tensor:          # (S,) int64
     "Draw positions uniformly, with replacement."
-    if positions < 1 or count < 0: raise ValueError(f"{count} of {positions} positions asked for; the first has to be 0 or more, the second 1 or more")
+    if positions < 1 or count < 0:
+        raise ValueError(f"{count} of {positions} positions asked for; "
+                         "the first has to be 0 or more, the second 1 or more")
     return torch.randint(positions, (count,), generator=generator, device=generator.device if generator else "cpu")
 
 # %% ../nbs/03_correlation.ipynb #e935befe
@@ -87,7 +92,9 @@ def space_positions(
     generator: torch.Generator | None = None,  # not used
 ) -> Tensor:          # (S,) int64
     "The middle of each of S equal parts of the positions."
-    if positions < 1 or count < 0: raise ValueError(f"{count} of {positions} positions asked for; the first has to be 0 or more, the second 1 or more")
+    if positions < 1 or count < 0:
+        raise ValueError(f"{count} of {positions} positions asked for; "
+                         "the first has to be 0 or more, the second 1 or more")
     return (2 * torch.arange(count) + 1) * positions // max(2 * count, 1)
 
 SAMPLERS = {"random": draw_positions, "uniform": space_positions}  # Table 8
@@ -100,16 +107,19 @@ def propagate(
     chunk: int | None = None,  # rows of C that exist at a time (default: the whole map)
 ) -> Tensor:                   # (B,K,N)
     "The product z C of Eq. 5, in chunks of rows that are made again in the backward pass."
-    if chunk is not None and chunk < 1: raise ValueError(f"chunk is {chunk}; it has to be 1 or more rows, or None for the whole map")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it has to be 1 or more rows, or None for the whole map")
     if z.dim() != 3 or z.shape[::2] != w1.shape[::2]:
-        raise ValueError(f"logits of shape {tuple(z.shape)} and vectors of shape {tuple(w1.shape)}; images and positions (first and last axis) have to agree")
+        raise ValueError(f"logits of shape {tuple(z.shape)} and vectors of shape {tuple(w1.shape)}; images and "
+                         "positions (first and last axis) have to agree")
     def share(z, w1, w2, rows):
         with no_autocast(z): return torch.matmul(*at_least_float32(z[:, :, rows], correlation_rows(w1, w2, rows)))
     N = z.shape[2]
     if chunk is None or chunk >= N:
         images = zip(*(t.chunk(1 if z.is_cuda else max(1, len(z))) for t in (z, w1, w2)))
         return torch.cat([share(*image, slice(None)) for image in images])
-    return sum(checkpoint(share, z, w1, w2, slice(start, start + chunk), use_reentrant=False, preserve_rng_state=False) for start in range(0, N, chunk))
+    return sum(checkpoint(share, z, w1, w2, slice(start, start + chunk), use_reentrant=False, preserve_rng_state=False)
+               for start in range(0, N, chunk))
 
 # %% ../nbs/03_correlation.ipynb #f4d20cbd
 class Projection(nn.Sequential):
@@ -120,7 +130,8 @@ class Projection(nn.Sequential):
         channels: int = 256,
         dropout: float = 0.1,   # share of channels dropped in training
     ):
-        super().__init__(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.Dropout2d(dropout))
+        super().__init__(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels),
+                         nn.ReLU(inplace=True), nn.Dropout2d(dropout))
 
 # %% ../nbs/03_correlation.ipynb #b0f94d4c
 class Bilinear(torch.autograd.Function):
@@ -132,7 +143,9 @@ class Bilinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        lines = lambda n, m: F.interpolate(torch.eye(n, dtype=grad.dtype, device=grad.device)[None], m, mode="linear", align_corners=True)[0]  # (n,m)
+        # (n,m)
+        lines = lambda n, m: F.interpolate(torch.eye(n, dtype=grad.dtype, device=grad.device)[None], m, mode="linear",
+                                           align_corners=True)[0]
         rows, columns = (lines(n, m) for n, m in zip(ctx.cells, grad.shape[-2:]))
         return rows @ (grad @ columns.T), None
 
@@ -154,14 +167,18 @@ def check_inputs(
 ) -> None:
     "Refuse features, logits and positions that do not fit together."
     if features.dim() != 4 or features.shape[1] != conv.in_channels:
-        raise ValueError(f"features of shape {tuple(features.shape)}; they need (images, {conv.in_channels}, height, width)")
+        raise ValueError(f"features of shape {tuple(features.shape)}; they need (images, "
+                         f"{conv.in_channels}, height, width)")
     if logits.dim() != 4 or logits.shape[:2] != (features.shape[0], conv.out_channels):
-        raise ValueError(f"logits of shape {tuple(logits.shape)}; {features.shape[0]} images and {conv.out_channels} classes need ({features.shape[0]}, {conv.out_channels}, height, width)")
+        raise ValueError(f"logits of shape {tuple(logits.shape)}; {features.shape[0]} images and {conv.out_channels} "
+                         f"classes need ({features.shape[0]}, {conv.out_channels}, height, width)")
     positions = features.shape[2] * features.shape[3]
     if index is None: return
-    if index.dim() != 1 or index.dtype != torch.int64: raise ValueError(f"index is {index.dtype} of shape {tuple(index.shape)}; it has to be int64 of shape (rows,)")
+    if index.dim() != 1 or index.dtype != torch.int64:
+        raise ValueError(f"index is {index.dtype} of shape {tuple(index.shape)}; it has to be int64 of shape (rows,)")
     if len(index) and not 0 <= index.min() <= index.max() < positions:
-        raise ValueError(f"index runs from {index.min()} to {index.max()}; the features have positions 0 to {positions - 1}")
+        raise ValueError(f"index runs from {index.min()} to {index.max()}; "
+                         f"the features have positions 0 to {positions - 1}")
 
 # %% ../nbs/03_correlation.ipynb #ac28c324
 class Correlation(nn.Module):
@@ -197,5 +214,6 @@ class Correlation(nn.Module):
         z = resize(logits.detach(), cells).flatten(2)
         corr_logits = propagate(z, w1, w2, self.chunk(z)).unflatten(2, cells)
         if index is None: index = SAMPLERS[sampling](z.shape[2], num_shapes, generator)
-        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device, non_blocking=True)).unflatten(2, cells)
+        rows = correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(),
+                                index.to(w1.device, non_blocking=True)).unflatten(2, cells)
         return resize(corr_logits, size), shapes_from_rows(rows, size)

@@ -24,7 +24,8 @@ def clock() -> float:
 
 class Stopwatch:
     "Seconds of named parts; a part is not charged for the parts inside it."
-    def __init__(self, device="cpu"): self.cuda, self.marks, self.names = torch.device(device).type == "cuda", [], ["rest"]
+    def __init__(self, device="cpu"):
+        self.cuda, self.marks, self.names = torch.device(device).type == "cuda", [], ["rest"]
 
     def mark(self):
         "From now on it is the time of the innermost part."
@@ -63,7 +64,8 @@ def layer_costs(
     def note(m, args, out):
         weights = sum(p.numel() for p in m.parameters())
         flops = 2 * out.numel() * m.weight[0].numel() if isinstance(m, nn.Conv2d) else out.numel()
-        total[:] += flops, itemsize * (args[0].numel() + out.numel() + weights), 0 if isinstance(m, nn.ReLU) else itemsize * out.numel()
+        total[:] += (flops, itemsize * (args[0].numel() + out.numel() + weights),
+                     0 if isinstance(m, nn.ReLU) else itemsize * out.numel())
     hooks = [m.register_forward_hook(note) for m in net.modules() if not list(m.children())]
     call(net)
     for hook in hooks: hook.remove()
@@ -95,12 +97,18 @@ def step_costs(
     net = meta_net(config, K)
     both, strong = network_costs(net, config, 2 * B, 2), network_costs(net, config, B, 1)
     corr = np.array([4. * K * N**2 + 4 * D * K * N + resize, 16. * N**2 + scores])
-    forward = {"forward, labelled + weak": both[:2] + 3 * B * np.array([resize, scores]), "forward, strong": strong[:2] + B * np.array([resize, scores]), "correlation": 3 * B * corr}
-    pseudo = {"shapes": (11. * B * S * P, 25. * B * S * P), "labels and masks": (5. * B * K * P, B * (3 * scores + 100 * P)), "threshold": (2. * B * P, 30. * B * P),
-              "region propagation": (B * S * P + band, 6. * B * S * P + 20. * band), "losses": (35. * B * K * P, 25 * B * scores)}
+    forward = {"forward, labelled + weak": both[:2] + 3 * B * np.array([resize, scores]),
+               "forward, strong": strong[:2] + B * np.array([resize, scores]), "correlation": 3 * B * corr}
+    pseudo = {"shapes": (11. * B * S * P, 25. * B * S * P),
+              "labels and masks": (5. * B * K * P, B * (3 * scores + 100 * P)), "threshold": (2. * B * P, 30. * B * P),
+              "region propagation": (B * S * P + band, 6. * B * S * P + 20. * band),
+              "losses": (35. * B * K * P, 25 * B * scores)}
     if config.data.partner == "crop": forward["forward, partner"] = strong[:2] + B * np.array([resize, scores])
-    backward = 2 * sum(forward[name] for name in ("forward, labelled + weak", "forward, strong", "correlation")) + np.array([0., 31 * B * scores])
-    return {name: tuple(map(float, cost)) for name, cost in (forward | pseudo | {"backward": backward, "optimiser": (4. * parameters, 20. * parameters)}).items()}
+    backward = (2 * sum(forward[name] for name in ("forward, labelled + weak", "forward, strong", "correlation"))
+                + np.array([0., 31 * B * scores]))
+    return {name: tuple(map(float, cost))
+            for name, cost in (forward | pseudo | {"backward": backward,
+                                                   "optimiser": (4. * parameters, 20. * parameters)}).items()}
 
 def data_costs(config: Config, pixels: int = 500 * 375) -> dict[str, tuple[float, float]]:
     "Passes over the pixels of the crop (01a_views counts them), as operations and bytes of a batch."
@@ -170,7 +178,8 @@ def hardware(device) -> dict:
     if device.type == "cuda":
         p = torch.cuda.get_device_properties(device)
         return {"device": p.name, "memory_GiB": round(p.total_memory / 2**30), "cuda": torch.version.cuda}
-    return {"device": f"CPU, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}", "threads": torch.get_num_threads()}
+    return {"device": f"CPU, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}",
+            "threads": torch.get_num_threads()}
 
 # %% ../nbs/12_costs.ipynb #99b1da0a
 def step_on(

@@ -19,11 +19,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
-from .folders import CAMVID_CLASSES, CITYSCAPES_CLASSES, ENDINGS, VOC_CLASSES, Classes, Folder, label_image, open_image, read_classes, read_image, read_mask, voc_palette
+from .folders import (
+    CAMVID_CLASSES, CITYSCAPES_CLASSES, ENDINGS, VOC_CLASSES, Classes, Folder, label_image, open_image, read_classes,
+    read_image, read_mask, voc_palette)
 from .splits import Split, check_split, count_labelled, make_split, protocol, protocols, read_ids
 
 # %% ../nbs/01_data.ipynb #f3a6d302
-_all_ = ["CAMVID_CLASSES", "CITYSCAPES_CLASSES", "VOC_CLASSES", "Classes", "Folder", "Split", "label_image", "open_image", "read_classes", "read_image", "read_mask", "voc_palette"]  # offered here too
+# offered here too
+_all_ = ["CAMVID_CLASSES", "CITYSCAPES_CLASSES", "VOC_CLASSES", "Classes", "Folder", "Split", "label_image",
+         "open_image", "read_classes", "read_image", "read_mask", "voc_palette"]
 
 # %% ../nbs/01_data.ipynb #240e3129
 def read_listed(
@@ -33,7 +37,8 @@ def read_listed(
     "Read an image that a list names."
     if id in folder.paths: return read_image(folder.paths[id])
     ending = next((e for e in ENDINGS if id.lower().endswith(e)), "")
-    todo = f"write the id alone, without folder and {ending}" if ending else "add the image or remove its id from the list"
+    todo = (f"write the id alone, without folder and {ending}" if ending
+            else "add the image or remove its id from the list")
     raise FileNotFoundError(f"{folder.image_path(id)}: a list names this image, but it is not there; {todo}")
 
 # %% ../nbs/01_data.ipynb #ac5fdbe0
@@ -44,12 +49,15 @@ def read_pair(
     "Read an image and its mask, and compare them."
     image, path = read_listed(folder, id), folder.mask_path(id)
     if not path.exists():
-        todo = f"{path.stem}.jpg is lossy, save it as PNG" if path.with_suffix(".jpg").exists() else "add the mask or remove the id from the list"
-        raise FileNotFoundError(f"{path}: a list of labelled or validation images names it, but there is no such mask; {todo}")
+        todo = (f"{path.stem}.jpg is lossy, save it as PNG" if path.with_suffix(".jpg").exists()
+                else "add the mask or remove the id from the list")
+        raise FileNotFoundError(f"{path}: a list of labelled or validation images names it, "
+                                f"but there is no such mask; {todo}")
     mask = read_mask(path, folder.classes)
     if mask.size != image.size:
         turned = ", so one of them is turned" if mask.size == image.size[::-1] else ""
-        raise ValueError(f"{path}: the mask is {mask.width}x{mask.height} pixels, its image {image.width}x{image.height}{turned}; make them the same size")
+        raise ValueError(f"{path}: the mask is {mask.width}x{mask.height} pixels, its image "
+                         f"{image.width}x{image.height}{turned}; make them the same size")
     return image, mask
 
 # %% ../nbs/01_data.ipynb #8ef551b7
@@ -68,7 +76,8 @@ def find_list(
     name: str,  # of a list, with or without .txt
 ) -> list[str] | None:
     "The ids of a list of the dataset, or None if there is no such list."
-    places = [folder.list_path(str(name)), folder.root / "ImageSets" / "Segmentation" / str(name), folder.root / str(name)]
+    places = [folder.list_path(str(name)), folder.root / "ImageSets" / "Segmentation" / str(name),
+              folder.root / str(name)]
     if path := next((p for p in places if p.is_file()), None): return read_ids(path)
     if folder.layout == "cityscapes": return [i for i in folder.ids if i.startswith(f"{name}/")] or None
 
@@ -78,9 +87,13 @@ def need_list(folder: Folder, name, setting: str) -> list[str]:
     if (ids := find_list(folder, name)) is not None: return ids
     if Path(name).is_file(): return read_ids(name)
     also = protocols() if setting == "labelled" else []
-    near = get_close_matches(str(name), [*also, *(p.stem for place in ("ImageSets/Segmentation", ".") for p in (folder.root / place).glob("*.txt"))], 1)
-    todo = f"did you mean {near[0]}?" if near else "give a list of ids" + ", a number, a fraction or a protocol such as voc_classic_92" * bool(also)
-    raise FileNotFoundError(f"{setting}={str(name)!r}: there is no such list in {folder.root}, and no such file; {todo}")
+    near = get_close_matches(str(name),
+                             [*also, *(p.stem for place in ("ImageSets/Segmentation", ".")
+                                       for p in (folder.root / place).glob("*.txt"))], 1)
+    todo = (f"did you mean {near[0]}?" if near else "give a list of ids"
+            + ", a number, a fraction or a protocol such as voc_classic_92" * bool(also))
+    raise FileNotFoundError(f"{setting}={str(name)!r}: there is no such list in {folder.root}, "
+                            f"and no such file; {todo}")
 
 # %% ../nbs/01_data.ipynb #f0e5f6f5
 def draw_split(
@@ -92,7 +105,9 @@ def draw_split(
 ) -> Split:
     "Draw the labelled images among those that have a mask."
     count, masked = count_labelled(amount, len(training)), [i for i in training if folder.mask_path(i).exists()]
-    if count > len(masked): raise ValueError(f"labelled={amount}: that makes {count} images, but only {len(masked)} of {len(training)} have a mask; choose fewer or add masks")
+    if count > len(masked):
+        raise ValueError(f"labelled={amount}: that makes {count} images, but only {len(masked)} of {len(training)} "
+                         "have a mask; choose fewer or add masks")
     drawn = set(masked) if count == len(masked) else set(make_split(masked, count, seed).labelled)
     return Split(sorted(drawn), sorted(set(training) - drawn), list(val), f"{count} of {len(training)}, seed {seed}")
 
@@ -114,7 +129,8 @@ def resolve_split(
         else:
             ids = need_list(folder, labelled, "labelled")
             split = Split(ids, [i for i in training if i not in set(ids)], val_ids, str(labelled))
-    return Split(split.labelled, split.unlabelled if unlabelled is None else need_list(folder, unlabelled, "unlabelled"),
+    return Split(split.labelled, split.unlabelled if unlabelled is None
+                 else need_list(folder, unlabelled, "unlabelled"),
                  split.val if val is None else need_list(folder, val, "val"), split.name)
 
 # %% ../nbs/01_data.ipynb #11e2a1c3
@@ -132,7 +148,8 @@ class Finding:
     def of(cls, error: Exception) -> "Finding":
         "From an error, most of which read `file: found; todo`."
         parts = re.fullmatch(r"(.+?): (.+); (.+)", str(error))
-        return cls(*parts.groups()) if parts else cls(str(getattr(error, "filename", None) or "dataset"), str(error), "see that it can be read")
+        return (cls(*parts.groups()) if parts else cls(str(getattr(error, "filename", None) or "dataset"), str(error),
+                                                       "see that it can be read"))
 
 # %% ../nbs/01_data.ipynb #b415e7fe
 def all_images(
@@ -147,7 +164,9 @@ def all_images(
     if unlabelled is not None: lists["unlabelled"] = need_list(folder, unlabelled, "unlabelled")
     val_ids = lists.get("val", []) if val is None else need_list(folder, val, "val")
     masked = [i for i in folder.ids if folder.mask_path(i).exists()]
-    if not masked: raise FileNotFoundError(f"{folder.root / folder.masks[0]}: no image has a mask; name the mask of {folder.ids[0]!r} {folder.mask_path(folder.ids[0]).name}")
+    if not masked:
+        raise FileNotFoundError(f"{folder.root / folder.masks[0]}: no image has a mask; name the mask of "
+                                f"{folder.ids[0]!r} {folder.mask_path(folder.ids[0]).name}")
     labelled = list(dict.fromkeys(lists.get("labelled", []) + [i for i in masked if i not in set(val_ids)]))
     named = dict.fromkeys([i for ids in lists.values() for i in ids] + folder.ids)
     return Split(labelled, [i for i in named if i not in {*labelled, *val_ids}], val_ids)
@@ -176,11 +195,16 @@ def check_files(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         jobs = pool.map(partial(check_image, folder), masked + plain, [True] * len(masked) + [False] * len(plain))
         faults, sizes, counts = zip(*tqdm(jobs, "check", len(masked + plain), disable=not progress))
-    found, small = [f for f in faults if f], sum(crop is not None and s is not None and 2 * max(s) < crop for s in sizes)
-    if small: found.append(Finding(str(folder.root), f"{small} images are less than half as long as the crop of {crop}", "choose a smaller crop, or most of it is padding", "warning"))
+    found, small = ([f for f in faults if f],
+                    sum(crop is not None and s is not None and 2 * max(s) < crop for s in sizes))
+    if small:
+        found.append(Finding(str(folder.root), f"{small} images are less than half as long as the crop of {crop}",
+                             "choose a smaller crop, or most of it is padding", "warning"))
     seen = [name for name, n in zip(folder.classes.names, sum(counts[:len(split.labelled)])) if n]
     if len(seen) < 2 <= len(folder.classes) and not found:
-        found.append(Finding(str(folder.root), f"the labelled masks hold no class but {', '.join(seen) or 'ignored pixels'}", "a foreground saved as 255 counts as ignored: save class ids", "warning"))
+        found.append(Finding(str(folder.root), "the labelled masks hold no class but "
+                                               f"{', '.join(seen) or 'ignored pixels'}",
+                             "a foreground saved as 255 counts as ignored: save class ids", "warning"))
     return found
 
 # %% ../nbs/01_data.ipynb #a8fbabab
@@ -194,7 +218,8 @@ def shorten(
         kinds[finding.todo] += 1
         if kinds[finding.todo] <= limit: kept.append(finding)
         last[finding.todo] = finding
-    return kept + [Finding(f.file, f"this and {kinds[t] - limit - 1} others have the same fault", t, f.level) for t, f in last.items() if kinds[t] > limit]
+    return kept + [Finding(f.file, f"this and {kinds[t] - limit - 1} others have the same fault", t, f.level)
+                   for t, f in last.items() if kinds[t] > limit]
 
 # %% ../nbs/01_data.ipynb #f6ded6c5
 def check_folder(
@@ -212,8 +237,11 @@ def check_folder(
     "Read every file that a run would read and report all that is wrong, before any training."
     try:
         folder = Folder(path, classes)
-        if not folder.ids: raise FileNotFoundError(f"{folder.root / folder.images}: there is no image in it; put images there ({', '.join(folder.endings)})")
-        split = all_images(folder, unlabelled, val) if labelled is None else resolve_split(folder, labelled, unlabelled, val, seed)
+        if not folder.ids:
+            raise FileNotFoundError(f"{folder.root / folder.images}: there is no image in it; put images there "
+                                    f"({', '.join(folder.endings)})")
+        split = (all_images(folder, unlabelled, val) if labelled is None
+                 else resolve_split(folder, labelled, unlabelled, val, seed))
     except (ValueError, OSError) as error: return [Finding.of(error)]
     found = []
     try: folder.classes
@@ -221,5 +249,7 @@ def check_folder(
         found, folder = [Finding.of(error)], Folder(path, Classes([str(k) for k in range(255)]))
     found += [Finding(str(path), line, "put every image into one list", "warning") for line in check_split(split)]
     images = len(split.unlabelled or split.labelled)
-    if batch and batch > images: found.append(Finding(str(path), f"a batch of {batch} is larger than the {images} images to draw from", f"set the batch to {images} or less"))
+    if batch and batch > images:
+        found.append(Finding(str(path), f"a batch of {batch} is larger than the {images} images to draw from",
+                             f"set the batch to {images} or less"))
     return found + shorten(check_files(folder, split, crop, progress), limit)

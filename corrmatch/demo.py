@@ -55,7 +55,10 @@ def demo(
     table.to_csv(here / "scores.csv", index_label="class")
     draw_demo(here, runs, table)
     gain = table.loc["mIoU", "CorrMatch"] - table.loc["mIoU", "labelled only"]
-    print(f"\nIoU on {len(validation_views(full))} validation images after {full.steps} steps, %\n\n{table.to_string()}\n")
-    print(f"CorrMatch {'gains' if gain >= 0 else 'loses'} {abs(gain):.1f} points over its labelled images alone (one seed; results/ has three).")
-    print(f"{time.time() - begin:.0f} s. Table: {here / 'scores.csv'}   pictures: {here / 'pictures'}   logs and checkpoints: {results['CorrMatch'].folder}")
+    print(f"\nIoU on {len(validation_views(full))} validation images after {full.steps} steps, "
+          f"%\n\n{table.to_string()}\n")
+    print(f"CorrMatch {'gains' if gain >= 0 else 'loses'} {abs(gain):.1f} points over its labelled images alone (one "
+          "seed; results/ has three).")
+    print(f"{time.time() - begin:.0f} s. Table: {here / 'scores.csv'}   pictures: {here / 'pictures'}   logs and "
+          f"checkpoints: {results['CorrMatch'].folder}")
     return here

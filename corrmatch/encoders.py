@@ -19,7 +19,9 @@ from .views import MEAN, STD
 def need_timm():
     "The package timm, or one line that says how to get it."
     try: import timm
-    except ImportError: raise ValueError("encoders called timm/... come from the package timm, which is not installed: pip install 'corrmatch[timm]'") from None
+    except ImportError:
+        raise ValueError("encoders called timm/... come from the package timm, which is not installed: "
+                         "pip install 'corrmatch[timm]'") from None
     return timm
 
 # %% ../nbs/02b_encoders.ipynb #d6aae5e5
@@ -29,15 +31,19 @@ def feature_net(
 ) -> nn.Module:          # images -> list of four maps; random weights
     "The last four feature maps of a timm model, for images of any size if that can be had."
     timm = need_timm()
-    ways = ({"output_stride": output_stride}, {"strict_img_size": False}, {"dynamic_img_size": True, "dynamic_img_pad": True}, {})
+    ways = ({"output_stride": output_stride}, {"strict_img_size": False},
+            {"dynamic_img_size": True, "dynamic_img_pad": True}, {})
     for options in ways:
         try: net = timm.create_model(name, features_only=True, out_indices=4, **options)
         except Exception as error: why = str(error).splitlines()[0] if str(error) else type(error).__name__
         else: break
-    else: raise ValueError(f"timm/{name} cannot be an encoder, which has four feature maps ({why}): choose another, e.g. timm/convnext_tiny")
+    else:
+        raise ValueError(f"timm/{name} cannot be an encoder, which has four feature maps ({why}): "
+                         "choose another, e.g. timm/convnext_tiny")
     info = net.feature_info.info
     if len({stage["reduction"] for stage in info}) > 1: return net
-    return timm.create_model(name, features_only=True, out_indices=[len(info) * (i + 1) // 4 - 1 for i in range(4)], **options)
+    return timm.create_model(name, features_only=True, out_indices=[len(info) * (i + 1) // 4 - 1 for i in range(4)],
+                             **options)
 
 # %% ../nbs/02b_encoders.ipynb #08bdf949
 @torch.no_grad()
@@ -75,7 +81,8 @@ def set_recompute(
 ):
     "Let timm compute activations twice to save memory; refused with batch norm, whose statistics would move twice."
     if on and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.net.modules()):
-        raise ValueError(f"timm/{encoder.name} has batch norm, whose statistics would move twice: switch system.recompute off, or choose resnet50, resnet101 or a model without batch norm")
+        raise ValueError(f"timm/{encoder.name} has batch norm, whose statistics would move twice: switch "
+                         "system.recompute off, or choose resnet50, resnet101 or a model without batch norm")
     if on != encoder._recompute: getattr(encoder.net, "model", encoder.net).set_grad_checkpointing(on)
     encoder._recompute = on
 
@@ -91,16 +98,24 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.name, self.net = name, feature_net(name, output_stride)
         info, trained = self.net.feature_info, self.net.pretrained_cfg
-        self.channels, self.strides, self.output_stride = tuple(info.channels()), tuple(info.reduction()), info.reduction()[-1]
+        self.channels, self.strides, self.output_stride = (tuple(info.channels()), tuple(info.reduction()),
+                                                           info.reduction()[-1])
         self.channels_last, self.parted = getattr(self.net, "output_fmt", "NCHW") == "NHWC", part_norms(self.net)
-        (mean, std), (mean2, std2) = ([torch.tensor(v).view(3, 1, 1) for v in pair] for pair in ((MEAN, STD), (trained["mean"], trained["std"])))
-        for key, value in (("scale", std / std2), ("shift", (mean - mean2) / std2)): self.register_buffer(key, value, persistent=False)
+        (mean, std), (mean2, std2) = ([torch.tensor(v).view(3, 1, 1) for v in pair]
+                                      for pair in ((MEAN, STD), (trained["mean"], trained["std"])))
+        for key, value in (("scale", std / std2), ("shift", (mean - mean2) / std2)):
+            self.register_buffer(key, value, persistent=False)
         self.multiple = padding_multiple(self.eval().maps, self.strides, next(self.parameters()).device)
         self.train()
-        if not self.multiple: raise ValueError(f"timm/{name} does not take images of any size: choose an encoder that does, e.g. timm/convnext_tiny or timm/swin_tiny_patch4_window7_224")
-        if self.output_stride != output_stride: warnings.warn(f"timm/{name} cannot be given output stride {output_stride}: the sides of its last map are 1/{self.output_stride} of the image's", stacklevel=2)
+        if not self.multiple:
+            raise ValueError(f"timm/{name} does not take images of any size: choose an encoder that does, e.g. "
+                             "timm/convnext_tiny or timm/swin_tiny_patch4_window7_224")
+        if self.output_stride != output_stride:
+            warnings.warn(f"timm/{name} cannot be given output stride {output_stride}: the sides of its last map are "
+                          f"1/{self.output_stride} of the image's", stacklevel=2)
 
-    def whole(self, side: int) -> int: return ceil(max(side, 32) / self.multiple) * self.multiple  # the side that timm gets
+    # the side that timm gets
+    def whole(self, side: int) -> int: return ceil(max(side, 32) / self.multiple) * self.multiple
 
     def maps(self, x: Tensor) -> list[Tensor]:
         "The maps as timm makes them, channels first."
@@ -139,11 +154,15 @@ def pretrained_state(
     if given is not None:
         heads = timm.get_pretrained_cfg(encoder.name).classifier or ()
         heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
-        how = {"num_classes": 0, "pretrained_cfg_overlay": {"num_classes": 0, "classifier": None, "state_dict": {k: v for k, v in given.items() if not k.startswith(heads)}}}
+        how = {"num_classes": 0,
+               "pretrained_cfg_overlay": {"num_classes": 0, "classifier": None,
+                                          "state_dict": {k: v for k, v in given.items() if not k.startswith(heads)}}}
     try: model = timm.create_model(encoder.name, pretrained=True, **how)
     except Exception as error:
         why = " ".join(str(error).split())[:200]
-        if given is None: raise OSError(f"timm's weights for {encoder.name} cannot be fetched ({why}): download the file elsewhere and give it instead of 'imagenet'") from None
+        if given is None:
+            raise OSError(f"timm's weights for {encoder.name} cannot be fetched ({why}): download the file elsewhere "
+                          "and give it instead of 'imagenet'") from None
         raise ValueError(f"the weights are neither this encoder's nor timm's for {encoder.name} ({why})") from None
     return translate(model.state_dict(), encoder.state_dict(), encoder.parted)
 
@@ -157,10 +176,15 @@ def make_encoder(
     "An encoder by its name, with random weights."
     if name in ENCODERS: return ResNet(name, stem, width, output_stride)
     prefix, _, model = str(name).rpartition("timm/")
-    if prefix or model == name: raise ValueError(f"unknown encoder {name!r}: choose {', '.join(ENCODERS)}, or timm/NAME for a model of timm (pip install 'corrmatch[timm]')")
+    if prefix or model == name:
+        raise ValueError(f"unknown encoder {name!r}: choose {', '.join(ENCODERS)}, or timm/NAME for a model of timm "
+                         "(pip install 'corrmatch[timm]')")
     timm = need_timm()
     if not timm.is_model(model):
         near = difflib.get_close_matches(model.split(".")[0], timm.list_models(), 4, 0.5)
-        raise ValueError(f"unknown encoder {name!r}: timm {timm.__version__} has no {model!r}{'; similar: ' + ', '.join('timm/' + n for n in near) if near else ''}")
-    if (stem, width) != ("plain", 64): raise ValueError(f"{name} has a stem and a width of its own: leave stem='plain' and width=64 (given {stem!r}, {width})")
+        raise ValueError(f"unknown encoder {name!r}: timm {timm.__version__} has no "
+                         f"{model!r}{'; similar: ' + ', '.join('timm/' + n for n in near) if near else ''}")
+    if (stem, width) != ("plain", 64):
+        raise ValueError(f"{name} has a stem and a width of its own: "
+                         f"leave stem='plain' and width=64 (given {stem!r}, {width})")
     return TimmEncoder(model, output_stride)

@@ -28,11 +28,13 @@ def need_class_ids(
     ignore_index: int,  # for the message
 ) -> Tensor:            # int64
     "Refuse labels that are no class."
-    if labels.is_floating_point(): raise ValueError(f"{name} holds {labels.dtype}; give class ids (of logits: their argmax over the classes)")
+    if labels.is_floating_point():
+        raise ValueError(f"{name} holds {labels.dtype}; give class ids (of logits: their argmax over the classes)")
     labels = labels.long()
     wrong = known & ((labels < 0) | (labels >= num_classes))
     if wrong.any():
-        raise ValueError(f"{name} holds label {', '.join(map(str, labels[wrong].unique().tolist()[:5]))} ({wrong.sum()} pixels), but the classes are 0 to {num_classes - 1} "
+        raise ValueError(f"{name} holds label {', '.join(map(str, labels[wrong].unique().tolist()[:5]))} "
+                         f"({wrong.sum()} pixels), but the classes are 0 to {num_classes - 1} "
                          f"and a target of {ignore_index} is ignored; correct the labels or the list of classes")
     return labels
 
@@ -44,12 +46,15 @@ def confusion(
     ignore_index: int = 255,  # target pixels that do not count
 ) -> Tensor:                  # (K,K) int64, on the device of pred
     "Pixels of class i (row) predicted as class j (column)."
-    if pred.shape != target.shape: raise ValueError(f"prediction of shape {tuple(pred.shape)}, target of shape {tuple(target.shape)}; they have to be the same")
+    if pred.shape != target.shape:
+        raise ValueError(f"prediction of shape {tuple(pred.shape)}, target of shape {tuple(target.shape)}; "
+                         "they have to be the same")
     target = target.to(pred.device)
     known = target != ignore_index
     rows = need_class_ids(target, known, "target", num_classes, ignore_index)
     columns = need_class_ids(pred, known, "prediction", num_classes, ignore_index)
-    pairs = (rows * num_classes + columns).masked_fill(~known, num_classes ** 2)  # ignored pixels: one place behind the matrix
+    # ignored pixels: one place behind the matrix
+    pairs = (rows * num_classes + columns).masked_fill(~known, num_classes ** 2)
     return torch.bincount(pairs.flatten(), minlength=num_classes ** 2 + 1)[:-1].view(num_classes, num_classes)
 
 # %% ../nbs/07_evaluation.ipynb #a08da197
@@ -66,7 +71,8 @@ class ConfusionMatrix:
     def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         "The counts of both."
         if (a := (len(self.matrix), self.ignore_index)) != (b := (len(other.matrix), other.ignore_index)):
-            raise ValueError(f"(classes, ignored label) are {a} and {b}; only matrices of the same dataset can be added")
+            raise ValueError(f"(classes, ignored label) are {a} and {b}; "
+                             "only matrices of the same dataset can be added")
         total = ConfusionMatrix(*a)
         total.matrix = self.matrix + other.matrix.to(self.matrix.device)
         return total
@@ -89,10 +95,13 @@ class ConfusionMatrix:
 
     def table(self, classes: Classes) -> pd.DataFrame:
         "Class by class: IoU, and the share of pixels it has in the targets and in the predictions, in %."
-        if len(classes) != len(self.matrix): raise ValueError(f"{len(classes)} class names for a matrix of {len(self.matrix)} classes; give the classes it was made for")
+        if len(classes) != len(self.matrix):
+            raise ValueError(f"{len(classes)} class names for a matrix of {len(self.matrix)} classes; "
+                             "give the classes it was made for")
         true, predicted = (self.matrix.sum(axis).double() / self.matrix.sum().clamp(min=1) for axis in (1, 0))
         columns = {"IoU %": self.iou, "true %": true, "predicted %": predicted}
-        return pd.DataFrame({name: (100 * x).cpu().numpy() for name, x in columns.items()}, pd.Index(classes.names, name="class"))
+        return pd.DataFrame({name: (100 * x).cpu().numpy() for name, x in columns.items()},
+                            pd.Index(classes.names, name="class"))
 
 # %% ../nbs/07_evaluation.ipynb #1dfe122f
 def whole(
@@ -103,7 +112,8 @@ def whole(
     logits = model(images)
     if not torch.is_tensor(logits) or logits.dim() != 4 or logits[:, 0].shape != images[:, 0].shape:
         found = f"shape {tuple(logits.shape)}" if torch.is_tensor(logits) else type(logits).__name__
-        raise ValueError(f"for images of shape {tuple(images.shape)} the model returns {found}; it has to return logits (images, classes, height, width) of the same height and width")
+        raise ValueError(f"for images of shape {tuple(images.shape)} the model returns {found}; it has to return "
+                         "logits (images, classes, height, width) of the same height and width")
     if logits.isnan().any(): raise ValueError("the prediction holds NaN: has the training diverged?")
     return logits
 
@@ -131,7 +141,8 @@ def windows(
 ) -> list[tuple[int, int, int, int]]:  # (top, left, height, width)
     "Windows every 2/3 of their size, cut at the right and lower border."
     step = max(size * 2 // 3, 1)
-    return [(y, x, min(size, height - y), min(size, width - x)) for y in range(0, height, step) for x in range(0, width, step)]
+    return [(y, x, min(size, height - y), min(size, width - x)) for y in range(0, height, step)
+            for x in range(0, width, step)]
 
 # %% ../nbs/07_evaluation.ipynb #09aa3de9
 def sliding_window(
@@ -159,7 +170,8 @@ def scores(
 ) -> Tensor:                  # (B,K,H,W), or (B,K,size,size) of the crop
     "A score for each class at each pixel, in one of the three ways."
     if mode not in MODES: raise ValueError(f"mode is {mode!r}; choose {', '.join(MODES[:-1])} or {MODES[-1]}")
-    if mode != "whole" and (size is None or size < 1): raise ValueError(f"mode {mode} with size {size}; give the side of the square in pixels")
+    if mode != "whole" and (size is None or size < 1):
+        raise ValueError(f"mode {mode} with size {size}; give the side of the square in pixels")
     weights = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if weights is not None: images = images.to(weights.device)
     if mode == "whole": return whole(model, images)
@@ -191,11 +203,13 @@ def evaluate(
 ) -> ConfusionMatrix:
     "Predict each image once, at its own size, and count."
     matrix = ConfusionMatrix(len(classes))
-    items = DataLoader(dataset, batch_size=None, num_workers=workers, generator=torch.Generator())  # its own generator: nobody else's draws move
+    # its own generator: nobody else's draws move
+    items = DataLoader(dataset, batch_size=None, num_workers=workers, generator=torch.Generator())
     with evaluating(model):
         for i, item in enumerate(tqdm(items, "evaluate", len(dataset), leave=False, disable=not progress)):
             labels = item["labels"].masked_fill(item["labels"] == classes.ignore_index, matrix.ignore_index)
-            said, labels = scores(model, item["image"][None], mode, size)[0], middle(labels, size) if mode == "center_crop" else labels
+            said, labels = (scores(model, item["image"][None], mode, size)[0],
+                            middle(labels, size) if mode == "center_crop" else labels)
             try: matrix.update(said.argmax(0), labels)
             except ValueError as error: raise ValueError(f"{item.get('id', f'image {i}')}: {error}") from None
             if look: look(said, labels)
@@ -223,9 +237,11 @@ def predict(
     size: int | None = None,  # side of the crop or window
 ) -> Tensor:                  # (H,W) int64 on the CPU; with center_crop those of the crop
     "The class of each pixel of one image."
-    if not torch.is_tensor(image): image = normalise(image.convert("RGB") if isinstance(image, Image.Image) else read_image(image))
+    if not torch.is_tensor(image):
+        image = normalise(image.convert("RGB") if isinstance(image, Image.Image) else read_image(image))
     if image.dim() != 3 or len(image) != 3 or not image.is_floating_point():
-        raise ValueError(f"image is {image.dtype} of shape {tuple(image.shape)}; give one normalised image (3, height, width), or a path")
+        raise ValueError(f"image is {image.dtype} of shape {tuple(image.shape)}; give one normalised image (3, "
+                         "height, width), or a path")
     with evaluating(model): return scores(model, image[None], mode, size).argmax(1)[0].cpu()
 
 # %% ../nbs/07_evaluation.ipynb #47984f0a
@@ -235,7 +251,8 @@ def palette_image(
 ) -> Image.Image:      # mode P
     "Labels as an image whose values are the ids."
     labels = torch.as_tensor(labels).cpu()
-    if labels.dim() != 2: raise ValueError(f"labels of shape {tuple(labels.shape)}; give those of one image (height, width)")
+    if labels.dim() != 2:
+        raise ValueError(f"labels of shape {tuple(labels.shape)}; give those of one image (height, width)")
     need_class_ids(labels, labels != 255, "label map", len(classes), 255)
     return label_image(labels, classes)
 
@@ -247,8 +264,11 @@ def save_prediction(
 ):
     "Write labels as palette PNG: the values are the class ids, the palette is their colours."
     image, path = palette_image(labels, classes), Path(path)
-    if path.suffix.lower() != ".png": raise ValueError(f"{path}: class ids are kept without loss in a PNG; give a name that ends in .png")
-    if path.exists() and not overwrite: raise FileExistsError(f"{path}: there is such a file already; choose another name, or overwrite=True to replace it")
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: class ids are kept without loss in a PNG; give a name that ends in .png")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path}: there is such a file already; choose another name, "
+                              "or overwrite=True to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
 
@@ -260,8 +280,11 @@ def overlay(
     alpha: float = 0.5,  # weight of the colours, 0 to 1
 ) -> Image.Image:
     "The labels in their colours over the image; unknown pixels stay as they are."
-    photo = Image.fromarray(denormalise(image)) if torch.is_tensor(image) else image if isinstance(image, Image.Image) else read_image(image)
+    photo = (Image.fromarray(denormalise(image)) if torch.is_tensor(image) else image if isinstance(image, Image.Image)
+             else read_image(image))
     colours = palette_image(labels, classes)
-    if colours.size != photo.size: raise ValueError(f"labels of {colours.width}x{colours.height} pixels for an image of {photo.width}x{photo.height}; they have to be the same")
+    if colours.size != photo.size:
+        raise ValueError(f"labels of {colours.width}x{colours.height} pixels for an image of "
+                         f"{photo.width}x{photo.height}; they have to be the same")
     known = colours.point([0 if v == 255 else round(255 * alpha) for v in range(256)], "L")
     return Image.composite(colours.convert("RGB"), photo.convert("RGB"), known)

@@ -33,7 +33,8 @@ def inference_network(
 ) -> DeepLabV3Plus:
     "The plain DeepLabV3+ inside a training network, in evaluation mode on the CPU."
     classes = net.classifier.out_channels
-    plain = DeepLabV3Plus(build_net(config, classes, load=False).backbone, classes, config.channels, config.low_channels, config.rates)
+    plain = DeepLabV3Plus(build_net(config, classes, load=False).backbone, classes, config.channels,
+                          config.low_channels, config.rates)
     return load_weights(plain, net.state_dict(), drop=("proj.", "corr.")).eval()
 
 # %% ../nbs/08b_export.ipynb #81530319
@@ -62,9 +63,11 @@ def details_of(
     smallest = config.model.output_stride + 1  # from here on the last stage has two cells along each side
     here = environment()
     return classes.to_dict() | {
-        "input": f"images: float32 (batch, 3, height, width), red green blue from 0 to 1, each side at least {smallest} pixels",
+        "input": "images: float32 (batch, 3, height, width), red green blue from 0 to 1, "
+                 f"each side at least {smallest} pixels",
         "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest of its logits",
-        "inside": {"mean": list(MEAN), "std": list(STD)}, "smallest": smallest, "crop": config.data.crop, "mode": config.mode, "run": config.name,
+        "inside": {"mean": list(MEAN), "std": list(STD)}, "smallest": smallest, "crop": config.data.crop,
+                                "mode": config.mode, "run": config.name,
         "corrmatch": here["corrmatch"], "torch": here["torch"]}
 
 # %% ../nbs/08b_export.ipynb #7c3041ee
@@ -79,7 +82,8 @@ def rewrite_pooling(
     module = copy.deepcopy(module)
     for parent in list(module.modules()):
         for name, m in list(parent.named_children()):
-            if isinstance(m, nn.MaxPool2d) and (m.kernel_size, m.stride, m.padding) == (3, 2, 1): setattr(parent, name, EveryOther())
+            if isinstance(m, nn.MaxPool2d) and (m.kernel_size, m.stride, m.padding) == (3, 2, 1):
+                setattr(parent, name, EveryOther())
     return module
 
 def trace(
@@ -87,7 +91,8 @@ def trace(
 ) -> ExportedProgram:
     "The network as a graph in which batch, height and width are free."
     free = {axis: Dim.AUTO for axis in (0, 2, 3)}
-    return torch.export.export(rewrite_pooling(segmenter).eval(), (torch.rand(2, 3, 97, 129),), dynamic_shapes={"images": free}, strict=False)
+    return torch.export.export(rewrite_pooling(segmenter).eval(), (torch.rand(2, 3, 97, 129),),
+                               dynamic_shapes={"images": free}, strict=False)
 
 # %% ../nbs/08b_export.ipynb #ee717c87
 NAME = "corrmatch.json"  # of the details inside a .pt2
@@ -115,7 +120,8 @@ def to_onnx(program: ExportedProgram, details: dict) -> bytes:
     "A program and its details as the content of an .onnx file."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"], dynamic_shapes={"images": AXES})
+        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"],
+                                 dynamic_shapes={"images": AXES})
     made.model.metadata_props["corrmatch"] = json.dumps(details)
     return made.model_proto.SerializeToString()
 
@@ -128,14 +134,17 @@ def open_onnx(data: bytes):
     run = lambda images: torch.from_numpy(session.run(["logits"], {"images": images.cpu().numpy()})[0])
     return run, json.loads(session.get_modelmeta().custom_metadata_map["corrmatch"])
 
-FORMATS = {"torch": (".pt2", to_torch, open_torch), "onnx": (".onnx", to_onnx, open_onnx)}  # name -> ending, write, read
+# name -> ending, write, read
+FORMATS = {"torch": (".pt2", to_torch, open_torch), "onnx": (".onnx", to_onnx, open_onnx)}
 
 def why_no_onnx() -> str:
     "What is missing for ONNX; empty if nothing is."
     missing = [p for p in ("onnx", "onnxscript", "onnxruntime") if find_spec(p) is None]
-    if missing: return f"the format onnx needs {', '.join(missing)}: pip install 'corrmatch[onnx]', or choose the format torch"
+    if missing:
+        return f"the format onnx needs {', '.join(missing)}: pip install 'corrmatch[onnx]', or choose the format torch"
     old = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9)
-    return f"the format onnx needs PyTorch 2.9 or newer, this is {torch.__version__}; choose the format torch" if old else ""
+    return (f"the format onnx needs PyTorch 2.9 or newer, this is {torch.__version__}; choose the format torch"
+            if old else "")
 
 # %% ../nbs/08b_export.ipynb #c16381bc
 def deviation(
@@ -149,7 +158,9 @@ def deviation(
         images = torch.rand(batch, 3, *size, generator=draw)
         with torch.inference_mode(): wanted = segmenter(images)
         found = model(images)
-        if found.shape != wanted.shape: raise ValueError(f"for images of shape {tuple(images.shape)} the exported network answers {tuple(found.shape)}, the run {tuple(wanted.shape)}")
+        if found.shape != wanted.shape:
+            raise ValueError(f"for images of shape {tuple(images.shape)} the exported network answers "
+                             f"{tuple(found.shape)}, the run {tuple(wanted.shape)}")
         worst = max(worst, ((found - wanted).abs().max() / wanted.abs().max()).item())
     return worst
 
@@ -163,7 +174,8 @@ def check_target(
     if format not in FORMATS: raise ValueError(f"format is {format!r}; choose {' or '.join(FORMATS)}")
     if file.suffix.lower() != (ending := FORMATS[format][0]):
         fits = next((f" or --format {name}" for name, (e, *_) in FORMATS.items() if e == file.suffix.lower()), "")
-        raise ValueError(f"{file}: a file of the format {format} ends in {ending}; choose {file.with_suffix(ending).name}{fits}")
+        raise ValueError(f"{file}: a file of the format {format} ends in {ending}; choose "
+                         f"{file.with_suffix(ending).name}{fits}")
     if file.exists(): raise FileExistsError(f"{file}: there is such a file already; choose another --out")
     if format == "onnx" and (why := why_no_onnx()): raise ValueError(why)
     return file
@@ -180,7 +192,9 @@ def export_run(
     segmenter, (_, to_bytes, open_bytes) = Segmenter(inference_network(net, config.model)), FORMATS[format]
     data = to_bytes(trace(segmenter), details_of(config, classes))
     worst = deviation(open_bytes(data)[0], segmenter)
-    if not worst < 1e-3: raise ValueError(f"{file} is not written: what was exported deviates from the run by {worst:.1e}; try the other format, or another version of PyTorch (this is {torch.__version__})")
+    if not worst < 1e-3:
+        raise ValueError(f"{file} is not written: what was exported deviates from the run by {worst:.1e}; try the "
+                         f"other format, or another version of PyTorch (this is {torch.__version__})")
     write_atomic(file, lambda part: part.write_bytes(data))
     return worst
 
@@ -191,14 +205,21 @@ def load_exported(
     "Read an exported network; what it is called with is checked."
     file = Path(file)
     reader = next((read for ending, _, read in FORMATS.values() if ending == file.suffix.lower()), None)
-    if reader is None: raise ValueError(f"{file}: an exported network ends in {' or '.join(e for e, *_ in FORMATS.values())}")
+    if reader is None:
+        raise ValueError(f"{file}: an exported network ends in {' or '.join(e for e, *_ in FORMATS.values())}")
     if not file.is_file(): raise FileNotFoundError(f"{file}: there is no such file")
     if file.suffix.lower() == ".onnx" and (why := why_no_onnx()): raise ValueError(f"{file}: {why}")
     try: model, details = reader(file.read_bytes())
-    except Exception as error: raise ValueError(f"{file}: no network that corrmatch export has written with this version of PyTorch ({type(error).__name__}); export the run again") from None
+    except Exception as error:
+        raise ValueError(f"{file}: no network that corrmatch export has written with this version of PyTorch "
+                         f"({type(error).__name__}); export the run again") from None
     def checked(images: Tensor) -> Tensor:
-        ok = images.dim() == 4 and images.shape[1] == 3 and min(images.shape[2:]) >= details["smallest"] and images.dtype == torch.float32
-        if not ok: raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; wanted are {details['input']}")
-        if images.min() < 0 or images.max() > 1: raise ValueError(f"images have values from {images.min():.3g} to {images.max():.3g}; divide bytes by 255, and do not normalise: that is done inside")
+        ok = (images.dim() == 4 and images.shape[1] == 3 and min(images.shape[2:]) >= details["smallest"]
+              and images.dtype == torch.float32)
+        if not ok:
+            raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; wanted are {details['input']}")
+        if images.min() < 0 or images.max() > 1:
+            raise ValueError(f"images have values from {images.min():.3g} to {images.max():.3g}; divide bytes by 255, "
+                             "and do not normalise: that is done inside")
         return model(images)
     return checked, details

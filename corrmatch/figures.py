@@ -18,11 +18,16 @@ from .views import denormalise
 
 # %% ../nbs/10_figures.ipynb #c1916c12
 BOXES = {  # room -> (x, y, what it hands on)
-    "splits": (0, 1, "lists of ids"), "data": (0, 0, "images, masks"), "views": (1, 0, "weak, strong, box"), "model": (2, 0, "logits, features"),
-    "correlation": (3, 1, "map C, shapes"), "threshold": (3, -1, "what to trust: τ"), "propagation": (4, 0, "better labels"),
-    "losses": (5, 0, "six named terms"), "trainer": (6, 0, "one step, the loop"), "evaluation": (6, -1, "mIoU, predictions")}
-ARROWS = [("splits", "data"), ("data", "views"), ("views", "model"), ("model", "correlation"), ("model", "threshold"), ("model", "propagation"),
-          ("correlation", "propagation"), ("threshold", "propagation"), ("propagation", "losses"), ("correlation", "losses"), ("losses", "trainer"), ("trainer", "evaluation")]
+    "splits": (0, 1, "lists of ids"), "data": (0, 0, "images, masks"), "views": (1, 0, "weak, strong, box"),
+           "model": (2, 0, "logits, features"),
+    "correlation": (3, 1, "map C, shapes"), "threshold": (3, -1, "what to trust: τ"),
+           "propagation": (4, 0, "better labels"),
+    "losses": (5, 0, "six named terms"), "trainer": (6, 0, "one step, the loop"),
+           "evaluation": (6, -1, "mIoU, predictions")}
+ARROWS = [("splits", "data"), ("data", "views"), ("views", "model"), ("model", "correlation"), ("model", "threshold"),
+          ("model", "propagation"),
+          ("correlation", "propagation"), ("threshold", "propagation"), ("propagation", "losses"),
+          ("correlation", "losses"), ("losses", "trainer"), ("trainer", "evaluation")]
 
 # %% ../nbs/10_figures.ipynb #4b389adc
 def pipeline(
@@ -38,9 +43,12 @@ def pipeline(
     for name, (x, y, hands_on) in BOXES.items():
         on = name == lit
         ax.add_patch(FancyBboxPatch((x - .4, y - .27), .8, .54, boxstyle="round,pad=0.02,rounding_size=.08",
-                                    fc="#ffd166" if on else "#eef2f7", ec="#b26a00" if on else "0.6", lw=1.8 if on else .8))
-        ax.text(x, y + .09, name, ha="center", va="center", fontsize=9, weight="bold" if on else "normal", color="black")
-        ax.text(x, y - .12, hands_on if notes is None else notes.get(name, ""), ha="center", va="center", fontsize=6.2, color="0.25")
+                                    fc="#ffd166" if on else "#eef2f7", ec="#b26a00" if on else "0.6",
+                                    lw=1.8 if on else .8))
+        ax.text(x, y + .09, name, ha="center", va="center", fontsize=9, weight="bold" if on else "normal",
+                color="black")
+        ax.text(x, y - .12, hands_on if notes is None else notes.get(name, ""), ha="center", va="center", fontsize=6.2,
+                color="0.25")
     ax.set(xlim=(-.5, 6.5), ylim=(-1.4, 1.4)); ax.axis("off"); fig.tight_layout(pad=.2)
     plt.show()
 
@@ -85,7 +93,8 @@ def class_legend(
 ):
     "The colours of the classes and their names."
     patches = [plt.Rectangle((0, 0), 1, 1, color=np.array(c) / 255) for c in classes.palette[:len(classes)]]
-    fig.legend(patches, classes.names, ncol=min(len(classes), 8), fontsize=7, frameon=False, **{"loc": "upper center", "bbox_to_anchor": (.5, .01)} | place)
+    fig.legend(patches, classes.names, ncol=min(len(classes), 8), fontsize=7, frameon=False,
+               **{"loc": "upper center", "bbox_to_anchor": (.5, .01)} | place)
 
 # %% ../nbs/10_figures.ipynb #8635b2b6
 @torch.inference_mode()
@@ -100,7 +109,8 @@ def explain(
     "Treat an image as unlabelled: its pseudo labels before and after region propagation."
     out, shapes = net(image[None], full=True, num_shapes=num_shapes, generator=torch.Generator().manual_seed(seed))
     confidence, labels = out.logits.softmax(1).max(1)
-    spread, mask = propagate_regions(shapes, labels, confidence >= tau, tau if region_threshold is None else region_threshold)
+    spread, mask = propagate_regions(shapes, labels, confidence >= tau,
+                                     tau if region_threshold is None else region_threshold)
     return {"labels": labels[0], "confident": (confidence >= tau)[0], "spread": spread[0], "mask": mask[0]}
 
 # %% ../nbs/10_figures.ipynb #45c8b9b1
@@ -115,7 +125,8 @@ def correlation_row(
     features = net.compared(high, net.stages(low, high))
     h, w = features.shape[-2:]
     cell = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
-    return correlation_rows(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2), cell).reshape(h, w)
+    return correlation_rows(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2),
+                            cell).reshape(h, w)
 
 # %% ../nbs/10_figures.ipynb #3773c7eb
 def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
@@ -136,14 +147,16 @@ def run_picture(
     rows=(0, 1, 2),   # which images
 ):
     "Image, ground truth, prediction, pseudo labels before and after propagation, and a row of C, for a few images."
-    panels, titles = [], ["image", "ground truth", "prediction", f"pseudo labels, τ={tau:.2f}", "after propagation", "row of C at the dot"]
+    panels, titles = [], ["image", "ground truth", "prediction", f"pseudo labels, τ={tau:.2f}", "after propagation",
+                          "row of C at the dot"]
     points = []
     for i in rows:
         item = views[i]
         image, truth = item["image"], item["labels"]
         e, (y, x) = explain(net, image, tau), largest_object(truth)
         points.append((y, x))
-        panels += [denormalise(image), colour(truth, classes), colour(e["labels"], classes), colour(e["labels"], classes, e["confident"]),
+        panels += [denormalise(image), colour(truth, classes), colour(e["labels"], classes),
+                   colour(e["labels"], classes, e["confident"]),
                    colour(e["spread"], classes, e["mask"]), correlation_row(net, image, y, x)]
     fig = show_images(panels, titles * len(points), columns=6)
     for j, (y, x) in enumerate(points):
@@ -152,7 +165,8 @@ def run_picture(
     return fig
 
 # %% ../nbs/10_figures.ipynb #7220f9e7
-TERMS = {"hard_x": "labelled, hard", "corr_x": "labelled, correlated", "hard_u": "unlabelled, hard", "fp_u": "unlabelled, perturbed",
+TERMS = {"hard_x": "labelled, hard", "corr_x": "labelled, correlated", "hard_u": "unlabelled, hard",
+         "fp_u": "unlabelled, perturbed",
          "soft_u": "unlabelled, soft", "corr_u": "unlabelled, correlated"}  # loss terms that are drawn, and their names
 
 # %% ../nbs/10_figures.ipynb #52a88f34
@@ -167,11 +181,13 @@ def curves(
         if term in first: axes[0].plot(first.index, first[term].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
     axes[0].set(title="loss terms", xlabel="step", yscale="log")
     for column, name in (("tau", "threshold τ"), ("confident", "confident share"), ("spread", "after propagation")):
-        if column in first: axes[1].plot(first.index, first[column].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
+        if column in first:
+            axes[1].plot(first.index, first[column].rolling(5, min_periods=1).mean(), label=name, lw=1.2)
     axes[1].set(title="what is trusted", xlabel="step", ylim=(0, 1.02))
     for name, table in scores.items(): axes[2].plot(table.index, 100 * table["miou"], "o-", ms=3, lw=1.2, label=name)
     axes[2].set(title="validation mIoU, %", xlabel="step")
     for ax in axes:
-        if ax.lines: ax.legend(fontsize=6, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.24))  # below, where no line is
+        # below, where no line is
+        if ax.lines: ax.legend(fontsize=6, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(.5, -.24))
     fig.get_layout_engine().set(wspace=.1)
     return fig

@@ -37,16 +37,23 @@ class Classes:
         object.__setattr__(self, "palette", tuple(tuple(c) for c in self.palette) or voc_palette(len(self.names)))
         k = len(self.names)
         if not 0 < k < 256: raise ValueError(f"{k} class names; give between 1 and 255")
-        if twice := [n for n in self.names if self.names.count(n) > 1]: raise ValueError(f"two classes are called {twice[0]!r}; rename one")
-        if len(self.palette) != k: raise ValueError(f"{k} class names but {len(self.palette)} colours; give one colour for each class, or none")
-        if any(len(c) != 3 or not all(0 <= v < 256 for v in c) for c in self.palette): raise ValueError(f"a colour in {self.palette} is not three numbers from 0 to 255; correct it")
-        if not k <= self.ignore_index < 256: raise ValueError(f"ignore_index is {self.ignore_index}, but ids 0 to {k - 1} are classes; choose a value from {k} to 255")
+        if twice := [n for n in self.names if self.names.count(n) > 1]:
+            raise ValueError(f"two classes are called {twice[0]!r}; rename one")
+        if len(self.palette) != k:
+            raise ValueError(f"{k} class names but {len(self.palette)} colours; "
+                             "give one colour for each class, or none")
+        if any(len(c) != 3 or not all(0 <= v < 256 for v in c) for c in self.palette):
+            raise ValueError(f"a colour in {self.palette} is not three numbers from 0 to 255; correct it")
+        if not k <= self.ignore_index < 256:
+            raise ValueError(f"ignore_index is {self.ignore_index}, but ids 0 to {k - 1} are classes; "
+                             f"choose a value from {k} to 255")
 
     def __len__(self): return len(self.names)
 
     def to_dict(self) -> dict:
         "As plain data, for JSON or a checkpoint."
-        return {"names": list(self.names), "palette": [list(c) for c in self.palette], "ignore_index": self.ignore_index}
+        return {"names": list(self.names), "palette": [list(c) for c in self.palette],
+                "ignore_index": self.ignore_index}
 
     @classmethod
     def from_dict(cls, d: dict) -> "Classes":
@@ -54,15 +61,20 @@ class Classes:
         return cls(**d)
 
 # %% ../nbs/00a_folders.ipynb #ebb52980
-VOC_CLASSES = Classes(("background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+VOC_CLASSES = Classes(("background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
+                       "motorbike person "
                        "pottedplant sheep sofa train tvmonitor").split())
-CITYSCAPES_CLASSES = Classes(("road,sidewalk,building,wall,fence,pole,traffic light,traffic sign,vegetation,terrain,sky,person,rider,"
+CITYSCAPES_CLASSES = Classes(("road,sidewalk,building,wall,fence,pole,traffic light,traffic "
+                              "sign,vegetation,terrain,sky,person,rider,"
                               "car,truck,bus,train,motorcycle,bicycle").split(","),
-    ((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30), (220, 220, 0),
-     (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100),
+    ((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+     (220, 220, 0),
+     (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+     (0, 80, 100),
      (0, 0, 230), (119, 11, 32)))
 CAMVID_CLASSES = Classes("sky building pole road pavement tree sign fence car pedestrian bicyclist".split(),
-    ((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (192, 128, 128), (64, 64, 128),
+    ((128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0), (192, 128, 128),
+     (64, 64, 128),
      (64, 0, 128), (64, 64, 0), (0, 128, 192)))
 
 # %% ../nbs/00a_folders.ipynb #ba8e59f5
@@ -107,10 +119,12 @@ def find_layout(
     "Tell from the sub-folders how a dataset is laid out."
     wanted = " or ".join(f"{images}/" for images, *_ in LAYOUTS.values())
     if not root.is_dir(): raise FileNotFoundError(f"{root}: there is no such folder; give the one that holds {wanted}")
-    layout_of = lambda folder: next((name for name, (images, *_) in LAYOUTS.items() if (folder / images).is_dir()), None)
+    layout_of = lambda folder: next((name for name, (images, *_) in LAYOUTS.items() if (folder / images).is_dir()),
+                                    None)
     if layout := layout_of(root): return layout
     inside = sorted(d for d in root.iterdir() if d.is_dir() and layout_of(d))
-    raise FileNotFoundError(f"{root}: no {wanted} in it; " + (f"did you mean {inside[0]}?" if inside else "put the images into one of them"))
+    raise FileNotFoundError(f"{root}: no {wanted} in it; "
+                            + (f"did you mean {inside[0]}?" if inside else "put the images into one of them"))
 
 # %% ../nbs/00a_folders.ipynb #c12aab8e
 def find_images(
@@ -123,8 +137,11 @@ def find_images(
         name = path.relative_to(base).as_posix()
         ending = next((e for e in endings if name.lower().endswith(e.lower())), None)
         if ending is None or path.name.startswith("."): continue
-        if not name.isprintable(): raise ValueError(f"{base}: the file name {name!r} holds a line break or another character that cannot be printed; rename it")
-        if (id := name[:-len(ending)]) in found: raise ValueError(f"{path}: has the same id as {found[id].name}; rename or remove one of them")
+        if not name.isprintable():
+            raise ValueError(f"{base}: the file name {name!r} holds a line break or another character that cannot be "
+                             "printed; rename it")
+        if (id := name[:-len(ending)]) in found:
+            raise ValueError(f"{path}: has the same id as {found[id].name}; rename or remove one of them")
         found[id] = path
     return found
 
@@ -136,7 +153,9 @@ def find_classes(
     "The classes of a dataset: `classes.txt`, or what its layout is known for."
     path, known = root / "classes.txt", {"voc": VOC_CLASSES, "cityscapes": CITYSCAPES_CLASSES}
     if path.exists(): return read_classes(path)
-    if layout not in known: raise FileNotFoundError(f"{path}: there is no such file; write one class name per line into it, in the order of the ids")
+    if layout not in known:
+        raise FileNotFoundError(f"{path}: there is no such file; "
+                                "write one class name per line into it, in the order of the ids")
     return known[layout]
 
 # %% ../nbs/00a_folders.ipynb #81664473
@@ -198,13 +217,15 @@ def open_image(
     path,
 ) -> Image.Image:  # decoded, upright
     "Open and decode an image file; whatever cannot be decoded is a ValueError that names the file."
-    if (p := Path(path)).exists() and not (p.is_file() or p.is_dir()): raise ValueError(f"{path}: a pipe or a device, not a file; replace it or remove its id from the lists")
+    if (p := Path(path)).exists() and not (p.is_file() or p.is_dir()):
+        raise ValueError(f"{path}: a pipe or a device, not a file; replace it or remove its id from the lists")
     try:
         with _opening, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
         with image: return ImageOps.exif_transpose(image)
-    except FileNotFoundError: raise FileNotFoundError(f"{path}: there is no such file; add it or remove its id from the lists") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file; add it or remove its id from the lists") from None
     except Exception as error: raise ValueError("{}: {}; {}".format(path, *why_unreadable(Path(path), error))) from None
 
 # %% ../nbs/00a_folders.ipynb #558f1e88
@@ -213,7 +234,8 @@ def read_image(
 ) -> Image.Image:
     "Read an image as RGB, turned upright as its EXIF data say."
     image = open_image(path)
-    if image.mode[0] in "IF": raise ValueError(f"{path}: its values have more than 8 bits (mode {image.mode}); save it as an 8-bit image")
+    if image.mode[0] in "IF":
+        raise ValueError(f"{path}: its values have more than 8 bits (mode {image.mode}); save it as an 8-bit image")
     return image.convert("RGB")
 
 # %% ../nbs/00a_folders.ipynb #4142ae97
@@ -231,10 +253,15 @@ def read_mask(
 ) -> Image.Image:                    # mode L
     "Read a mask as class ids from an 8-bit grey or palette image; anything else is refused."
     mask = open_image(path)
-    if mask.mode not in ("L", "P"): raise ValueError(f"{path}: a mask of mode {mask.mode}; save it as 8-bit grey or palette PNG whose values are class ids")
+    if mask.mode not in ("L", "P"):
+        raise ValueError(f"{path}: a mask of mode {mask.mode}; "
+                         "save it as 8-bit grey or palette PNG whose values are class ids")
     mask = Image.fromarray(np.array(mask))
     if classes is None: return mask
     if wrong := wrong_labels(mask, classes):
-        raise ValueError(f"{path}: label {', '.join(map(str, wrong))} ({sum(wrong.values())} of {mask.width * mask.height} pixels), but the classes are 0 to "
-                         f"{len(classes) - 1} and {classes.ignore_index} is ignored; correct the mask or the list of classes")
-    return mask if classes.ignore_index == 255 else mask.point([255 if v == classes.ignore_index else v for v in range(256)])
+        raise ValueError(f"{path}: label {', '.join(map(str, wrong))} ({sum(wrong.values())} of "
+                         f"{mask.width * mask.height} pixels), but the classes are 0 to "
+                         f"{len(classes) - 1} and {classes.ignore_index} is ignored; "
+                         "correct the mask or the list of classes")
+    return (mask if classes.ignore_index == 255
+            else mask.point([255 if v == classes.ignore_index else v for v in range(256)]))

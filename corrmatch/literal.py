@@ -37,7 +37,7 @@ def correlation_literal(corr, features, logits, index):
 
 # %% ../nbs/12a_literal.ipynb #06b88f99
 def predict_literal(net, images, noisy):
-    "Logits, correlated logits, perturbed logits and the whole map of each image, one image after the other for the map."
+    "Logits, correlated logits, perturbed logits, and the whole map of each image, one after the other."
     size = images.shape[-2:]
     up = lambda x, size: F.interpolate(x, size, mode="bilinear", align_corners=True)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=net.autocast is not None):
@@ -65,11 +65,13 @@ def step_literal(net, batch, tau, region_tau, index, momentum=0.999):
     z_w, corr_w, fp_w, side = z[B:].detach(), corr[B:], perturbed[B:], math.isqrt(C[0].shape[0])
     conf_w, label_w = z_w.softmax(1).max(1)
     conf, label, valid = conf_w.clone(), label_w.clone(), valid_w.clone()
-    for b in range(B):                                                         # CutMix of labels, confidence and valid mask
-        for whole, own in ((conf, conf_w), (label, label_w), (valid, valid_w)): whole[b][box[b]] = own[partner[b]][box[b]]
-    best = [conf_w[valid & (label_w == k)].max().item() for k in label_w[valid].unique()]                        # Algorithm 2
+    for b in range(B):  # CutMix of labels, confidence and valid mask
+        for whole, own in ((conf, conf_w), (label, label_w), (valid, valid_w)):
+            whole[b][box[b]] = own[partner[b]][box[b]]
+    best = [conf_w[valid & (label_w == k)].max().item() for k in label_w[valid].unique()]  # Algorithm 2
     tau = momentum * tau + (1 - momentum) * sum(best) / len(best)
-    confident, confident_w, shapes = (conf >= tau) & valid, (conf_w >= tau) & valid_w, torch.zeros(B, len(index), H, W, dtype=torch.bool, device=x.device)
+    confident, confident_w, shapes = ((conf >= tau) & valid, (conf_w >= tau) & valid_w,
+                                      torch.zeros(B, len(index), H, W, dtype=torch.bool, device=x.device))
     for b in range(B):
         for s, i in enumerate(index.tolist()):                                 # Eq. 7
             row = F.interpolate(C[B + b][i].view(1, 1, side, side), (H, W), mode="bilinear", align_corners=True)[0, 0]
@@ -81,4 +83,4 @@ def step_literal(net, batch, tau, region_tau, index, momentum=0.999):
     L_s = (0.5 * ce(z[:B], y).sum() + 0.5 * ce(corr[:B], y).sum()) / known
     L_h = (ce(z_s, region) * mask).sum() / n / 2 + (ce(fp_w, label_w) * confident_w).sum() / n_w / 2             # Eq. 1
     L_c = (ce(corr_s, region) * mask).sum() / n / 2 + (ce(corr_w, label_w) * confident_w).sum() / n_w / 2        # Eq. 6
-    return 0.5 * (L_s + 0.5 * L_h + 0.25 * (kl * confident).sum() / n + 0.25 * L_c), region, mask                # Eq. 12
+    return 0.5 * (L_s + 0.5 * L_h + 0.25 * (kl * confident).sum() / n + 0.25 * L_c), region, mask  # Eq. 12

@@ -36,7 +36,8 @@ class CrossEntropy(torch.autograd.Function):
     def backward(ctx, pull: Tensor):
         known, asked, *logs = ctx.saved_tensors
         pull, grad = pull.where(known, 0).unsqueeze(1), logs[0].new_empty(len(known), *logs[0].shape[1:])
-        for z, log, k, g in zip(pieces(grad), logs, pieces(asked), pieces(pull)): torch.exp(log, out=z).mul_(g).scatter_add_(1, k, -g)
+        for z, log, k, g in zip(pieces(grad), logs, pieces(asked), pieces(pull)):
+            torch.exp(log, out=z).mul_(g).scatter_add_(1, k, -g)
         return grad, None
 
 # %% ../nbs/06_losses.ipynb #5443b1bc
@@ -46,7 +47,8 @@ def pixel_cross_entropy(
 ) -> Tensor:         # (B,H,W), 0 where ignored
     "Cross-entropy of each pixel."
     if logits.shape[:1] + logits.shape[2:] != labels.shape:
-        raise ValueError(f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; labels need (images, height, width)")
+        raise ValueError(f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; labels "
+                         "need (images, height, width)")
     return CrossEntropy.apply(logits, labels)
 
 # %% ../nbs/06_losses.ipynb #37577746
@@ -59,7 +61,8 @@ def mean_over(
     "Sum over `mask`, divided by the number of `valid` pixels."
     for name, m in (("mask", mask), ("valid", valid)):
         if m.dtype != torch.bool or m.shape != values.shape:
-            raise ValueError(f"{name} is {m.dtype} of shape {tuple(m.shape)}; it has to be torch.bool of shape {tuple(values.shape)}")
+            raise ValueError(f"{name} is {m.dtype} of shape {tuple(m.shape)}; "
+                             f"it has to be torch.bool of shape {tuple(values.shape)}")
     n = valid.sum() if count is None else count(valid.sum())
     return values.masked_fill(~mask, 0).sum() / n.where(n > 0, 1)
 
@@ -93,7 +96,8 @@ class Divergence(torch.autograd.Function):
     def backward(ctx, pull: Tensor):
         logs, probabilities = ctx.saved_tensors[::2], ctx.saved_tensors[1::2]
         grad = logs[0].new_empty(len(pull), *logs[0].shape[1:])
-        for z, log_q, p, g in zip(pieces(grad), logs, probabilities, pieces(pull.unsqueeze(1))): torch.exp(log_q, out=z).sub_(p).mul_(g)
+        for z, log_q, p, g in zip(pieces(grad), logs, probabilities, pieces(pull.unsqueeze(1))):
+            torch.exp(log_q, out=z).sub_(p).mul_(g)
         return grad, None
 
 # %% ../nbs/06_losses.ipynb #6f43e4cb
@@ -106,11 +110,13 @@ def soft_loss(
     count=None,              # as in `mean_over`
 ) -> Tensor:
     "Distance from the weak view's probabilities: summed over the mask, divided by the valid pixels (Eq. 3)."
-    if kind not in ("kl", "cross_entropy", "cosine"): raise ValueError(f"soft loss {kind!r}; there are kl, cross_entropy and cosine")
+    if kind not in ("kl", "cross_entropy", "cosine"):
+        raise ValueError(f"soft loss {kind!r}; there are kl, cross_entropy and cosine")
     teacher = teacher_logits.detach()
     if kind == "cosine": distance = 1 - F.cosine_similarity(student_logits.softmax(1), teacher.softmax(1), dim=1)
     else: distance = Divergence.apply(student_logits, teacher)
-    if kind == "cross_entropy": distance = distance - (teacher.softmax(1) * teacher.log_softmax(1)).sum(1)  # with the entropy of the teacher
+    # with the entropy of the teacher
+    if kind == "cross_entropy": distance = distance - (teacher.softmax(1) * teacher.log_softmax(1)).sum(1)
     return mean_over(distance, mask, valid, count)
 
 # %% ../nbs/06_losses.ipynb #85c1cd6b
@@ -121,7 +127,8 @@ class OHEM:
     min_kept: int = 100_000  # at least so many pixels of a batch are kept, the hardest first
 
     def __post_init__(self):
-        if not 0 <= self.threshold <= 1: raise ValueError(f"an OHEM threshold of {self.threshold}; it is a probability, between 0 and 1")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"an OHEM threshold of {self.threshold}; it is a probability, between 0 and 1")
         if self.min_kept < 1: raise ValueError(f"OHEM has to keep at least 1 pixel, not {self.min_kept}")
 
     def keep(self, losses: Tensor, valid: Tensor) -> Tensor:  # (B,H,W) cross-entropy, bool -> bool
@@ -194,11 +201,14 @@ def corrmatch_loss(
     if weights.hard_x: terms["hard_x"] = supervised_loss(x.logits, labels_x, ohem, count)
     if weights.corr_x and x.corr is not None: terms["corr_x"] = supervised_loss(x.corr, labels_x, ohem, count)
     if weights.hard_u: terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.mask, p.valid, count)
-    if weights.fp_u and w.perturbed is not None: terms["fp_u"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w, count)
+    if weights.fp_u and w.perturbed is not None:
+        terms["fp_u"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w, count)
     if weights.soft_u: terms["soft_u"] = soft_loss(s.logits, w.logits, p.confident, p.valid, soft, count)
     parts = {}
-    if weights.corr_u and s.corr is not None: parts["corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid, count)
-    if weights.corr_u and w.corr is not None: parts["corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w, count)
+    if weights.corr_u and s.corr is not None:
+        parts["corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid, count)
+    if weights.corr_u and w.corr is not None:
+        parts["corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w, count)
     if parts: terms["corr_u"] = sum(parts.values()) / 2
     if not terms: raise ValueError("no loss term is left: every weight is 0 or its prediction is missing")
     total = weights.overall * sum(getattr(weights, name) * term for name, term in terms.items())

@@ -19,7 +19,8 @@ def strides_and_dilations(
     output_stride: int,  # 4, 8, 16 or 32: image pixels per cell of the last stage
 ) -> list[tuple[int, int, int]]:  # per stage: its stride, the dilation of the convolution that has it, the dilation after it
     "Where each stage of a ResNet halves the map, and where it spreads its taps instead."
-    if output_stride not in (4, 8, 16, 32): raise ValueError(f"output stride {output_stride}: a ResNet can have 4, 8, 16 or 32")
+    if output_stride not in (4, 8, 16, 32):
+        raise ValueError(f"output stride {output_stride}: a ResNet can have 4, 8, 16 or 32")
     plan, reached, dilation = [(1, 1, 1)], 4, 1
     for _ in range(3):
         first, stride = dilation, 2
@@ -47,7 +48,8 @@ def stage(block, i: int, planes: int, stride: int, dilations) -> nn.Sequential:
     "Residual blocks from `i` to `planes * block.expansion` channels, one for each pair of dilations."
     o, blocks = planes * block.expansion, []
     for pair in dilations:
-        short = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if stride != 1 or i != o else None
+        short = (nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if stride != 1
+                 or i != o else None)
         blocks.append(dilate(block(i, planes, stride, short), *pair))
         i, stride = o, 1
     return nn.Sequential(*blocks)
@@ -56,7 +58,8 @@ def stage(block, i: int, planes: int, stride: int, dilations) -> nn.Sequential:
 def deep_stem(w: int) -> nn.Sequential:
     "Three 3x3 convolutions, the first with stride 2; the last one's batch norm follows outside."
     conv = lambda i, o, stride=1: nn.Conv2d(i, o, 3, stride, 1, bias=False)
-    return nn.Sequential(conv(3, w, 2), nn.BatchNorm2d(w), nn.ReLU(True), conv(w, w), nn.BatchNorm2d(w), nn.ReLU(True), conv(w, 2 * w))
+    return nn.Sequential(conv(3, w, 2), nn.BatchNorm2d(w), nn.ReLU(True), conv(w, w), nn.BatchNorm2d(w), nn.ReLU(True),
+                         conv(w, 2 * w))
 
 # %% ../nbs/02_model.ipynb #79a9b01a
 class ResNet(nn.Module):
@@ -71,10 +74,13 @@ class ResNet(nn.Module):
         multi_grid=False,       # multiply the dilations of the last stage by 2, 2, 4
     ):
         super().__init__()
-        if isinstance(depth, str) and depth not in ENCODERS: raise ValueError(f"unknown encoder {depth!r}: choose one of {', '.join(ENCODERS)}")
+        if isinstance(depth, str) and depth not in ENCODERS:
+            raise ValueError(f"unknown encoder {depth!r}: choose one of {', '.join(ENCODERS)}")
         if stem not in ("deep", "plain"): raise ValueError(f"unknown stem {stem!r}: choose deep or plain")
         block, layers = ENCODERS[depth] if isinstance(depth, str) else depth
-        if len(layers) != 4 or multi_grid and layers[3] > 3: raise ValueError(f"{tuple(layers)} blocks: four stages are needed, and multi_grid knows at most 3 blocks in the last")
+        if len(layers) != 4 or multi_grid and layers[3] > 3:
+            raise ValueError(f"{tuple(layers)} blocks: four stages are needed, "
+                             "and multi_grid knows at most 3 blocks in the last")
         self.depth, self.stem, self.width, self.output_stride = depth, stem, width, output_stride
         i = 2 * width if stem == "deep" else width
         self.conv1 = deep_stem(width) if stem == "deep" else nn.Conv2d(3, width, 7, 2, 3, bias=False)
@@ -113,7 +119,8 @@ def recomputed(stage: nn.Module, x: Tensor) -> Tensor:
 # %% ../nbs/02_model.ipynb #02c5ca15
 def conv_bn_relu(i: int, o: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
     "Convolution without bias, batch norm, ReLU; the map keeps its size."
-    return nn.Sequential(nn.Conv2d(i, o, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False), nn.BatchNorm2d(o), nn.ReLU(True))
+    return nn.Sequential(nn.Conv2d(i, o, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False),
+                         nn.BatchNorm2d(o), nn.ReLU(True))
 
 class ImagePooling(nn.Module):
     "The mean of the whole map, transformed and spread back over every cell."
@@ -156,18 +163,23 @@ class DeepLabV3Plus(nn.Module):
         self.backbone = backbone
         self.head = ASPP(backbone.channels[-1], channels, rates)
         self.reduce = conv_bn_relu(backbone.channels[0], low_channels)
-        self.fuse = nn.Sequential(*conv_bn_relu(low_channels + channels, channels, 3), *conv_bn_relu(channels, channels, 3))
+        self.fuse = nn.Sequential(*conv_bn_relu(low_channels + channels, channels, 3),
+                                  *conv_bn_relu(channels, channels, 3))
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         "(B,3,H,W) images -> first stage (B,C1,h1,w1), last stage (B,C4,h,w)."
-        if images.dim() != 4 or images.shape[1] != 3: raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W); a single image needs image[None]")
-        if not images.is_floating_point(): raise ValueError(f"images of type {images.dtype}: expected normalised floats, see corrmatch.views.normalise")
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W); "
+                             "a single image needs image[None]")
+        if not images.is_floating_point():
+            raise ValueError(f"images of type {images.dtype}: expected normalised floats, see "
+                             "corrmatch.views.normalise")
         low, *_, high = self.backbone(images)
         return low, high
 
     def stages(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "First and last stage of the encoder -> ASPP (B,channels,h,w), fusion (B,channels,h1,w1), classifier (B,K,h1,w1)."
+        "First and last stage -> ASPP (B,channels,h,w), fusion (B,channels,h1,w1), classifier (B,K,h1,w1)."
         aspp = self.head(high)
         fusion = self.fuse(torch.cat([self.reduce(low), resize(aspp, low.shape[-2:])], dim=1))
         return aspp, fusion, self.classifier(fusion)
@@ -199,4 +211,5 @@ def build_model(
     multi_grid=False,     # dilations of the last stage times 2, 2, 4
 ) -> DeepLabV3Plus:
     "DeepLabV3+ on a ResNet, with random weights; the defaults are the published build."
-    return DeepLabV3Plus(ResNet(encoder, stem, width, output_stride, multi_grid), num_classes, channels, low_channels, rates)
+    return DeepLabV3Plus(ResNet(encoder, stem, width, output_stride, multi_grid), num_classes, channels,
+                         low_channels, rates)

@@ -18,7 +18,8 @@ def path(
     name: str,  # table1 to table13
 ):
     "The file of a table."
-    if name not in TABLES: raise ValueError(f"{name!r} is no table of the paper; choose one of {TABLES[0]} to {TABLES[-1]}")
+    if name not in TABLES:
+        raise ValueError(f"{name!r} is no table of the paper; choose one of {TABLES[0]} to {TABLES[-1]}")
     return files("corrmatch") / "assets" / "paper" / f"{name}.csv"
 
 # %% ../nbs/13_paper.ipynb #6ddea59e
@@ -33,7 +34,8 @@ def paper_table(
     name: str,  # table1 to table13
 ) -> pd.DataFrame:  # one row a method; `run`: its settings here, "" if it has none
     "A table of the paper, with the paper's numbers."
-    with path(name).open(encoding="utf-8") as f: table = pd.read_csv(f, skiprows=1, index_col="row", dtype={"run": str, "row": str})
+    with path(name).open(encoding="utf-8") as f:
+        table = pd.read_csv(f, skiprows=1, index_col="row", dtype={"run": str, "row": str})
     return table.fillna({"run": ""}) if "run" in table else table.assign(run="")
 
 # %% ../nbs/13_paper.ipynb #875b8036
@@ -48,11 +50,17 @@ def plot_field(
     others = numbers[table["run"] == ""]
     named = [*others.mean(axis=1).sort_values(ascending=False).index[:best]]
     fig, ax = plt.subplots(figsize=(7, 3.4))
-    for row, values in others.iterrows(): ax.plot(values.to_numpy(), "o-", ms=3, lw=1.1, color=f"C{named.index(row) + 1}" if row in named else "0.8", label=row if row in named else None, zorder=2 if row in named else 1)
+    for row, values in others.iterrows():
+        ax.plot(values.to_numpy(), "o-", ms=3, lw=1.1, color=f"C{named.index(row) + 1}" if row in named else "0.8",
+                label=row if row in named else None, zorder=2 if row in named else 1)
     ax.plot(numbers.loc["CorrMatch"].to_numpy(), "o-", ms=5, lw=2.2, color="C0", label="CorrMatch", zorder=3)
     for x, recipe in enumerate(numbers):
-        if recipe in measured: ax.errorbar(x, *measured[recipe], fmt="s", color="black", capsize=3, label="CorrMatch, measured here" if recipe == next(iter(measured)) else None, zorder=4)
-    ax.set(xticks=range(numbers.shape[1]), ylabel="mIoU, % (paper)", title=source(name).split(": ", 1)[1].split(". ")[0].split(", labelled")[0])
-    ax.set_xticklabels(numbers, rotation=20 if numbers.shape[1] > 5 else 0, ha="right" if numbers.shape[1] > 5 else "center", fontsize=7)
+        if recipe in measured:
+            ax.errorbar(x, *measured[recipe], fmt="s", color="black", capsize=3,
+                        label="CorrMatch, measured here" if recipe == next(iter(measured)) else None, zorder=4)
+    ax.set(xticks=range(numbers.shape[1]), ylabel="mIoU, % (paper)",
+           title=source(name).split(": ", 1)[1].split(". ")[0].split(", labelled")[0])
+    ax.set_xticklabels(numbers, rotation=20 if numbers.shape[1] > 5 else 0,
+                       ha="right" if numbers.shape[1] > 5 else "center", fontsize=7)
     ax.legend(fontsize=6.5, ncol=2, framealpha=.6); fig.tight_layout()
     return fig

@@ -36,7 +36,8 @@ class Opened(NamedTuple):
     def pair(self, i: int) -> tuple[Tensor, Tensor]:  # (3,H,W) normalised; (H,W)
         "A validation image and its mask; the middle of it, where images are too large for one pass."
         item, size = self.views[i], self.config.data.crop
-        return tuple(middle(item[k], size) if self.config.mode == "sliding_window" else item[k] for k in ("image", "labels"))
+        return tuple(middle(item[k], size) if self.config.mode == "sliding_window" else item[k]
+                     for k in ("image", "labels"))
 
 # %% ../nbs/14_paper_pictures.ipynb #2327b66c
 def opened(
@@ -46,18 +47,23 @@ def opened(
 ) -> Opened:
     "Open a run of CorrMatch; one without threshold or map is refused."
     log = read_log(run)
-    if "tau" not in log: raise ValueError(f"{run}: trained on labelled images alone, so it has no pseudo labels to draw; give a run of CorrMatch")
+    if "tau" not in log:
+        raise ValueError(f"{run}: trained on labelled images alone, "
+                         "so it has no pseudo labels to draw; give a run of CorrMatch")
     net, classes, config = load_run(run, which)
     best = which == "best" and (Path(run) / "scores.csv").exists()
     step = read_log(run, "scores.csv")["miou"].idxmax() if best else log.index[-1]
-    return Opened(net, classes, config, log["tau"][log.index <= step].iloc[-1] if (log.index <= step).any() else config.method.threshold_init, validation_views(config, root))
+    return Opened(net, classes, config, log["tau"][log.index <= step].iloc[-1] if (log.index <= step).any()
+                  else config.method.threshold_init, validation_views(config, root))
 
 def with_map(
     run, root=None, which="last",
 ) -> Opened:
     "Open a run whose correlation map has been trained."
     o = opened(run, root, which)
-    if not o.config.method.pixel: raise ValueError(f"{run}: trained without pixel propagation, so its correlation map has learnt nothing; give a run of CorrMatch first")
+    if not o.config.method.pixel:
+        raise ValueError(f"{run}: trained without pixel propagation, so its correlation map has learnt nothing; "
+                         "give a run of CorrMatch first")
     return o
 
 # %% ../nbs/14_paper_pictures.ipynb #88e04adf
@@ -73,7 +79,8 @@ def tally(
     "How much is trusted, and how much of it is right."
     known = truth != 255
     sure = mask & known
-    return f"{(sure.sum() / known.sum().clamp(min=1)).item():.0%} trusted, {((labels == truth) & sure).sum() / sure.sum().clamp(min=1):.0%} of it right"
+    return (f"{(sure.sum() / known.sum().clamp(min=1)).item():.0%} trusted, "
+            f"{((labels == truth) & sure).sum() / sure.sum().clamp(min=1):.0%} of it right")
 
 # %% ../nbs/14_paper_pictures.ipynb #2ea5b648
 def panel_rows(
@@ -83,10 +90,12 @@ def panel_rows(
     width: float = 9.,     # inches
 ):
     "Draw rows of panels under their heads, with the colours of the classes below."
-    titles = ["\n".join(filter(None, (head if not i else "", p.caption))) for i, row in enumerate(rows) for head, p in zip(heads, row)]
+    titles = ["\n".join(filter(None, (head if not i else "", p.caption))) for i, row in enumerate(rows)
+              for head, p in zip(heads, row)]
     fig = show_images([p.picture for row in rows for p in row], titles, len(heads), width)
     for ax, p in zip(fig.axes, (p for row in rows for p in row)):
-        ax.axis("on"); ax.set(xticks=[], yticks=[]); ax.title.set_fontsize(7); ax.spines[:].set(color="0.7", lw=.6)  # a frame: white has an edge
+        # a frame: white has an edge
+        ax.axis("on"); ax.set(xticks=[], yticks=[]); ax.title.set_fontsize(7); ax.spines[:].set(color="0.7", lw=.6)
         for y, x, c in p.dots: ax.plot(x, y, "o", mec="white", mfc=c, ms=5)
     class_legend(fig, classes)
     return fig
@@ -118,7 +127,8 @@ def votes(
         spread, part = (t[0] for t in propagate_regions(shape[None, None], now[None], confident[None], tau))
         r1, r2 = counts.sum() / shape.sum(), counts.max() / counts.sum()
         accepted, state = bool(r1 >= tau and r2 > tau), (spread, mask | part)
-        seen.append(Vote(shape, r1.item(), r2.item(), classes[counts.argmax()].item(), (now, mask), state, (state[1].sum() - mask.sum()).item() if accepted else -1))
+        seen.append(Vote(shape, r1.item(), r2.item(), classes[counts.argmax()].item(), (now, mask), state,
+                         (state[1].sum() - mask.sum()).item() if accepted else -1))
     return seen
 
 # %% ../nbs/14_paper_pictures.ipynb #c4b6f502
@@ -158,22 +168,31 @@ def fig3(
     o = with_map(runs[0], root, which)
     def gain(i):
         shapes, _, labels, confident = sampled(o, o.pair(i)[0])
-        return (propagate_regions(shapes[None], labels[None], confident[None], o.tau)[1][0].sum() - confident.sum()).item() / confident.numel()
+        return (propagate_regions(shapes[None], labels[None], confident[None], o.tau)[1][0].sum()
+                - confident.sum()).item() / confident.numel()
     image, truth = o.pair(max(range(min(among, len(o.views))), key=gain))
     shapes, points, labels, confident = sampled(o, image)
     points = [p for s, p in zip(shapes, points) if (s & confident).any()]   # those that vote
     seen = most_telling(list(zip(votes(shapes, labels, confident, o.tau), points)))
-    if not seen: raise ValueError(f"{runs[0]}: no pixel of the first {among} validation images reaches the threshold of {o.tau:.2f}, so no shape votes; train longer")
+    if not seen:
+        raise ValueError(f"{runs[0]}: no pixel of the first {among} validation images reaches the threshold of "
+                         f"{o.tau:.2f}, so no shape votes; train longer")
     paint, rows = lambda labels, mask: colour(labels, o.classes, mask), []
     for v, (y, x) in seen:
         dot, word = ((y, x, "red"),), "accepted" if v.added >= 0 else "refused"
-        rows.append([Panel(denormalise(image), "", dot), Panel(heat(correlation_row(o.net, image, y, x), image.shape[1:]), "", dot), Panel(np.repeat(np.where(v.shape, 30, 225).astype(np.uint8)[..., None], 3, 2)),
-                     Panel(paint(*v.before), tally(*v.before, truth)), Panel(paint(v.before[0], v.shape & confident), f"$r_1$={v.r1:.2f}, $r_2$={v.r2:.2f}, {word}"), Panel(paint(*v.after), tally(*v.after, truth))])
-    heads = ["sampled position", "its row of $C$", r"shape $\hat{c}$", "labels before", "confident part of the shape", "labels after"]
+        rows.append([Panel(denormalise(image), "", dot),
+                     Panel(heat(correlation_row(o.net, image, y, x), image.shape[1:]), "", dot),
+                     Panel(np.repeat(np.where(v.shape, 30, 225).astype(np.uint8)[..., None], 3, 2)),
+                     Panel(paint(*v.before), tally(*v.before, truth)),
+                     Panel(paint(v.before[0], v.shape & confident), f"$r_1$={v.r1:.2f}, $r_2$={v.r2:.2f}, {word}"),
+                     Panel(paint(*v.after), tally(*v.after, truth))])
+    heads = ["sampled position", "its row of $C$", r"shape $\hat{c}$", "labels before", "confident part of the shape",
+             "labels after"]
     return panel_rows(rows, heads, o.classes, 11)
 
 # %% ../nbs/14_paper_pictures.ipynb #244dd7ca
-HEADS = ["image", "row of $C$: object", "row of $C$: background", "without matching", "with matching", "prediction", "ground truth"]
+HEADS = ["image", "row of $C$: object", "row of $C$: background", "without matching", "with matching", "prediction",
+         "ground truth"]
 
 def label_row(
     o: Opened,             # with matching
@@ -186,8 +205,11 @@ def label_row(
     alone = e if without is None else explain(other.net, image, other.tau, 1)
     points = [(*largest_object(truth), "red"), (*largest_object(truth, ignore=range(1, 256)), "orange")]
     maps = [Panel(heat(correlation_row(o.net, image, y, x), image.shape[1:]), "", ((y, x, c),)) for y, x, c in points]
-    return dict(zip(HEADS, (Panel(denormalise(image), "", tuple(points)), *maps, Panel(paint(alone["labels"], alone["confident"]), tally(alone["labels"], alone["confident"], truth)),
-                            Panel(paint(e["spread"], e["mask"]), tally(e["spread"], e["mask"], truth)), Panel(paint(e["labels"])), Panel(paint(truth)))))
+    return dict(zip(HEADS, (Panel(denormalise(image), "", tuple(points)), *maps,
+                            Panel(paint(alone["labels"], alone["confident"]),
+                                  tally(alone["labels"], alone["confident"], truth)),
+                            Panel(paint(e["spread"], e["mask"]), tally(e["spread"], e["mask"], truth)),
+                            Panel(paint(e["labels"])), Panel(paint(truth)))))
 
 # %% ../nbs/14_paper_pictures.ipynb #933b9233
 def label_rows(
@@ -200,7 +222,8 @@ def label_rows(
     "Rows of Figures 4 and 9."
     o, without = with_map(runs[0], root, which), opened(runs[1], root, which) if len(runs) > 1 else None
     panels = [label_row(o, without, i) for i in rows if i < len(o.views)]
-    if HEADS[1] not in heads: panels = [p | {"image": p["image"]._replace(dots=())} for p in panels]  # dots belong to the maps
+    # dots belong to the maps
+    if HEADS[1] not in heads: panels = [p | {"image": p["image"]._replace(dots=())} for p in panels]
     return panel_rows([[p[h] for h in heads] for p in panels], heads, o.classes, width)
 
 def fig4(
@@ -229,4 +252,5 @@ def fig6(
             labels, mask = (e["spread"], e["mask"]) if tau == o.tau else (e["labels"], e["confident"])
             panels.append(Panel(colour(labels, o.classes, mask), tally(labels, mask, truth)))
         table.append([Panel(denormalise(image)), *panels, Panel(colour(truth, o.classes))])
-    return panel_rows(table, ["image", f"too strict: τ={strict:g}", f"too loose: τ={loose:g}", f"ours: τ={o.tau:.2f}, with matching", "ground truth"], o.classes, 9.5)
+    return panel_rows(table, ["image", f"too strict: τ={strict:g}", f"too loose: τ={loose:g}",
+                              f"ours: τ={o.tau:.2f}, with matching", "ground truth"], o.classes, 9.5)

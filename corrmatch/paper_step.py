@@ -27,15 +27,19 @@ def recorded_step(
     root=None,       # another place of the dataset
     images: int = 4, # of each kind
 ):
-    "One training step of a run, with what passed through the network: batch, mixed images, predictions, shapes, projected features, losses, pseudo labels."
+    "A training step of a run with its tensors: batch, mix, predictions, shapes, features, losses, pseudo labels."
     c, seen, features = o.config, [], []
     folder, split = open_data(replace(c, data=replace(c.data, check=False, root=str(root or c.data.root))))
-    batch = next(iter(batches(TrainingViews(folder, split, c.data.crop, c.seed, partner=c.data.partner, scale=c.data.scale), min(images, c.batch))))
-    hooks = [o.net.register_forward_hook(lambda m, args, out: seen.append((args[0], out))), o.net.proj.register_forward_hook(lambda m, args, out: features.append(out))]
+    batch = next(iter(batches(TrainingViews(folder, split, c.data.crop, c.seed, partner=c.data.partner,
+                                            scale=c.data.scale), min(images, c.batch))))
+    hooks = [o.net.register_forward_hook(lambda m, args, out: seen.append((args[0], out))),
+             o.net.proj.register_forward_hook(lambda m, args, out: features.append(out))]
     torch.manual_seed(c.seed)
     o.net.train()
     try:
-        with torch.no_grad(): losses, pseudo = train_step(o.net, batch, make_threshold(replace(c.method, threshold_init=o.tau)), c.method, generator=torch.Generator().manual_seed(c.seed))
+        with torch.no_grad():
+            losses, pseudo = train_step(o.net, batch, make_threshold(replace(c.method, threshold_init=o.tau)), c.method,
+                                        generator=torch.Generator().manual_seed(c.seed))
     finally:
         o.net.eval()
         for hook in hooks: hook.remove()
@@ -73,21 +77,31 @@ def step_tensors(
     f = features[n + i][None]
     C = correlation_map(o.net.corr.conv1(f).flatten(2), o.net.corr.conv2(f).flatten(2))[0].detach()
     cut = mix(pseudo.labels_w, partner, box)[i]
-    maps = {"C": heat(C ** 0.5, C.shape), "shapes": mosaic(shapes[i])} if shapes is not None and shapes.shape[1] else {"C": heat(C ** 0.5, C.shape)}
+    maps = ({"C": heat(C ** 0.5, C.shape), "shapes": mosaic(shapes[i])} if shapes is not None and shapes.shape[1]
+            else {"C": heat(C ** 0.5, C.shape)})
     return maps | {
-        "x_l": denormalise(batch["image_x"][i]), "p_l": says(both.logits[i]), "z_l": says(both.corr[i]), "y_l": paint(batch["labels_x"][i]),
-        "x_w": denormalise(batch["image_w"][i]), "p_w": says(both.logits[n + i]), "z_w": says(both.corr[n + i]), "t_w": paint(pseudo.labels_w[i], pseudo.confident_w[i]),
-        "x_s": denormalise(mixed[i]), "p_s": says(strong.logits[i]), "z_s": says(strong.corr[i]), "t_s": paint(pseudo.labels[i], pseudo.mask[i]),
-        "cut": paint(cut, pseudo.confident[i])} | ({} if both.perturbed is None else {"f_w": says(both.perturbed[i])}), losses
+        "x_l": denormalise(batch["image_x"][i]), "p_l": says(both.logits[i]), "z_l": says(both.corr[i]),
+                   "y_l": paint(batch["labels_x"][i]),
+        "x_w": denormalise(batch["image_w"][i]), "p_w": says(both.logits[n + i]), "z_w": says(both.corr[n + i]),
+                   "t_w": paint(pseudo.labels_w[i], pseudo.confident_w[i]),
+        "x_s": denormalise(mixed[i]), "p_s": says(strong.logits[i]), "z_s": says(strong.corr[i]),
+                   "t_s": paint(pseudo.labels[i], pseudo.mask[i]),
+        "cut": paint(cut, pseudo.confident[i])} | ({} if both.perturbed is None
+                                                   else {"f_w": says(both.perturbed[i])}), losses
 
 # %% ../nbs/14a_paper_step.ipynb #99aaa644
 PLACES = {  # tensor -> (column, row, what stands under it)
-    "x_l": (0, 0, "labelled image $x^l$"), "p_l": (1, 0, r"$\mathcal{F}(x^l)$"), "z_l": (2, 0, "correlated $z^l$"), "y_l": (5, 0, "its mask $y^l$"),
-    "x_w": (0, 1, "weak view $x^w$"), "p_w": (1, 1, r"$\mathcal{F}(x^w)$"), "z_w": (2, 1, "correlated $z^w$"), "f_w": (3, 1, "from perturbed features"), "t_w": (5, 1, "trusted at τ=TAU"),
-    "x_s": (0, 2, "strong view $x^s$, CutMixed"), "p_s": (1, 2, r"$\mathcal{F}(x^s)$"), "z_s": (2, 2, "correlated $z^s$"), "t_s": (5, 2, "pseudo labels"),
-    "C": (1, 3, "map $C$ of $x^w$ (Eq. 4), its root"), "shapes": (2, 3, "shapes, four of COUNT (Eq. 7)"), "cut": (5, 3, "trusted, CutMixed")}
+    "x_l": (0, 0, "labelled image $x^l$"), "p_l": (1, 0, r"$\mathcal{F}(x^l)$"), "z_l": (2, 0, "correlated $z^l$"),
+            "y_l": (5, 0, "its mask $y^l$"),
+    "x_w": (0, 1, "weak view $x^w$"), "p_w": (1, 1, r"$\mathcal{F}(x^w)$"), "z_w": (2, 1, "correlated $z^w$"),
+            "f_w": (3, 1, "from perturbed features"), "t_w": (5, 1, "trusted at τ=TAU"),
+    "x_s": (0, 2, "strong view $x^s$, CutMixed"), "p_s": (1, 2, r"$\mathcal{F}(x^s)$"),
+            "z_s": (2, 2, "correlated $z^s$"), "t_s": (5, 2, "pseudo labels"),
+    "C": (1, 3, "map $C$ of $x^w$ (Eq. 4), its root"), "shapes": (2, 3, "shapes, four of COUNT (Eq. 7)"),
+            "cut": (5, 3, "trusted, CutMixed")}
 LOSSES = {  # loss term -> (row, 1: above the row, 0: on its line), where it comes from
-    "hard_x": (0, 1, "p_l"), "corr_x": (0, 0, "z_l"), "corr_w": (1, 1, "z_w"), "fp_u": (1, 0, "f_w"), "hard_u": (2, 1, "p_s"), "corr_s": (2, 0, "z_s")}
+    "hard_x": (0, 1, "p_l"), "corr_x": (0, 0, "z_l"), "corr_w": (1, 1, "z_w"), "fp_u": (1, 0, "f_w"),
+            "hard_u": (2, 1, "p_s"), "corr_s": (2, 0, "z_s")}
 PITCH, HALF = (1.3, 1.62), 0.46  # between middles of panels; half a panel
 
 def spot(name: str, dx=0., dy=0.) -> tuple[float, float]:
@@ -100,11 +114,13 @@ def route(ax, *points, color="0.4", style="-|>"):
     "An arrow along points."
     xs, ys = zip(*points[:-1])
     ax.plot(xs, ys, color=color, lw=1.1, solid_capstyle="butt", zorder=1)
-    ax.annotate("", points[-1], points[-2], arrowprops=dict(arrowstyle=style, color=color, lw=1.1, shrinkA=0, shrinkB=0), zorder=1)
+    ax.annotate("", points[-1], points[-2],
+                arrowprops=dict(arrowstyle=style, color=color, lw=1.1, shrinkA=0, shrinkB=0), zorder=1)
 
 def sign(ax, x, y, text, fc, ec):
     "A word in a box."
-    ax.text(x, y, text, ha="center", va="center", fontsize=7, color="black", zorder=3, bbox=dict(boxstyle="round,pad=.3", fc=fc, ec=ec, lw=.9))
+    ax.text(x, y, text, ha="center", va="center", fontsize=7, color="black", zorder=3,
+            bbox=dict(boxstyle="round,pad=.3", fc=fc, ec=ec, lw=.9))
 
 # %% ../nbs/14a_paper_step.ipynb #baef94b3
 RED = "#b5232f"  # losses
@@ -133,11 +149,14 @@ def fig2(
     pictures, losses = step_tensors(o, root)
     fig, ax = plt.subplots(figsize=(9, 7.4))
     for name, picture in pictures.items():
-        (x, y), under = spot(name), PLACES[name][2].replace("TAU", f"{o.tau:.2f}").replace("COUNT", str(o.config.method.num_shapes))
+        (x, y), under = spot(name), PLACES[name][2]
+        under = under.replace("TAU", f"{o.tau:.2f}").replace("COUNT", str(o.config.method.num_shapes))
         ax.imshow(picture, extent=(x - HALF, x + HALF, y - HALF, y + HALF), interpolation="nearest", zorder=2)
         ax.add_patch(plt.Rectangle((x - HALF, y - HALF), 2 * HALF, 2 * HALF, fc="none", ec="0.7", lw=.6, zorder=3))
-        ax.text(x, y - HALF - .04, under, ha="center", va="top", fontsize=7, zorder=3, bbox=dict(fc="white", ec="none", pad=.6, alpha=.8))
-    for a, b in (("x_l", "p_l"), ("p_l", "z_l"), ("x_w", "p_w"), ("p_w", "z_w"), ("x_s", "p_s"), ("p_s", "z_s"), ("C", "shapes")):
+        ax.text(x, y - HALF - .04, under, ha="center", va="top", fontsize=7, zorder=3,
+                bbox=dict(fc="white", ec="none", pad=.6, alpha=.8))
+    for a, b in (("x_l", "p_l"), ("p_l", "z_l"), ("x_w", "p_w"), ("p_w", "z_w"), ("x_s", "p_s"), ("p_s", "z_s"),
+                 ("C", "shapes")):
         if b in pictures: route(ax, spot(a, 1), spot(b, -1))
     draw_losses(ax, {k: v.item() for k, v in losses.items()})
     left, right, low = spot("x_w", -1.3)[0], spot("t_w", 1.25)[0], spot("t_s", 0, -1.75)[1]
@@ -147,6 +166,7 @@ def fig2(
     if "shapes" in pictures:
         route(ax, spot("shapes", 1), (3 * PITCH[0], spot("shapes")[1]), (3 * PITCH[0], low), (spot("t_s")[0] - .5, low))
         sign(ax, spot("t_s")[0], low, "Algorithm 1", "#ffd166", "#b26a00")
-    ax.set(xlim=(left - .1, right + .1), ylim=(spot("C", 0, -1.5)[1], .62 + .3)); ax.axis("off"); fig.tight_layout(pad=.3)
+    ax.set(xlim=(left - .1, right + .1), ylim=(spot("C", 0, -1.5)[1], .62 + .3)); ax.axis("off")
+    fig.tight_layout(pad=.3)
     class_legend(fig, o.classes)
     return fig

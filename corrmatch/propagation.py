@@ -16,9 +16,12 @@ def propagate_pixels(
     corr: Tensor,    # (B,N,N) correlation map, rows sum to one
 ) -> Tensor:         # (B,K,N)
     "Let each position collect the logits of all others with its column of the map (Eq. 5)."
-    if logits.dim() != 3: raise ValueError(f"logits of shape {tuple(logits.shape)}; flatten the cells: (images, classes, cells)")
+    if logits.dim() != 3:
+        raise ValueError(f"logits of shape {tuple(logits.shape)}; flatten the cells: (images, classes, cells)")
     b, _, n = logits.shape
-    if corr.shape != (b, n, n): raise ValueError(f"a correlation map of shape {tuple(corr.shape)}; logits of shape {tuple(logits.shape)} need {(b, n, n)}")
+    if corr.shape != (b, n, n):
+        raise ValueError(f"a correlation map of shape {tuple(corr.shape)}; "
+                         f"logits of shape {tuple(logits.shape)} need {(b, n, n)}")
     return logits @ corr
 
 # %% ../nbs/04_propagation.ipynb #3e4a0339
@@ -60,7 +63,8 @@ def sizes(
     confident: Tensor,  # (G,255) packed
 ) -> tuple[Tensor, Tensor]:
     "(S,G) pixels of each shape in each group, (S,) confident pixels of each shape."
-    both = torch.cat([(one & confident).sum(-1, keepdim=True) for one in shapes.split(1)])     # (S,G,1), eight counters each
+    # (S,G,1), eight counters each
+    both = torch.cat([(one & confident).sum(-1, keepdim=True) for one in shapes.split(1)])
     return count(shapes), both.view(torch.uint8).sum((1, 2))
 
 def turns(
@@ -78,16 +82,23 @@ def check_regions(
     shapes: Tensor, labels: Tensor, confident: Tensor, threshold: float,
 ) -> float:  # the threshold, rounded to single precision
     "Refuse what Algorithm 1 cannot work on."
-    for name, tensor, dtype, layout in (("shapes", shapes, torch.bool, "images, shapes, height, width"), ("labels", labels, torch.int64, "images, height, width"),
+    for name, tensor, dtype, layout in (("shapes", shapes, torch.bool, "images, shapes, height, width"),
+                                        ("labels", labels, torch.int64, "images, height, width"),
                                         ("confident", confident, torch.bool, "images, height, width")):
         if tensor.dtype != dtype: raise ValueError(f"{name} is {tensor.dtype}; it has to be {dtype}")
-        if tensor.dim() != layout.count(",") + 1: raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it needs ({layout})")
+        if tensor.dim() != layout.count(",") + 1:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it needs ({layout})")
     expected = shapes.shape[:1] + shapes.shape[2:]
     for name, tensor in (("labels", labels), ("confident", confident)):
-        if tensor.shape != expected: raise ValueError(f"{name} has shape {tuple(tensor.shape)}; shapes of {tuple(shapes.shape)} need {tuple(expected)}")
+        if tensor.shape != expected:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; "
+                             f"shapes of {tuple(shapes.shape)} need {tuple(expected)}")
     single = torch.tensor(float(threshold), dtype=torch.float32).item()
-    if not 0 <= single <= 1: raise ValueError(f"a threshold of {threshold}; it is compared with shares of pixels, so it lies between 0 and 1")
-    if labels.numel() and (least := labels.min()) < 0: raise ValueError(f"labels hold {least.item()}; class ids start at 0, and ignored pixels are 255")
+    if not 0 <= single <= 1:
+        raise ValueError(f"a threshold of {threshold}; it is compared with shares of pixels, "
+                         "so it lies between 0 and 1")
+    if labels.numel() and (least := labels.min()) < 0:
+        raise ValueError(f"labels hold {least.item()}; class ids start at 0, and ignored pixels are 255")
     return single
 
 # %% ../nbs/04_propagation.ipynb #43663337
@@ -127,7 +138,8 @@ def vote_in_turn(
     kinds = ranks[confident].bincount().nonzero()                                             # (L,1) classes that vote
     planes = pack(ranks == kinds[:, :, None]).bitwise_and_(trusted)                           # (L,G,255)
     groups, agreeing = sizes(words, trusted)
-    orders = (groups.float() @ count(planes).T.float()).argsort(1, descending=True).tolist()  # (S,L) likely winners first
+    # (S,L) likely winners first
+    orders = (groups.float() @ count(planes).T.float()).argsort(1, descending=True).tolist()
     mask, kinds = trusted.clone(), kinds[:, 0].tolist()
     for s, total, need, a, z in turns(groups, agreeing, threshold):
         shape, band, here = words[s, a:z], labels[a:z], planes[:, a:z]
@@ -152,7 +164,8 @@ def vote_together(
     mask, need = confident.clone(), votes_needed(groups.sum(2), agreeing, threshold)         # (B,S)
     for s, shape in enumerate(shapes.unbind(1)):                                              # (B,H,W)
         votes = (shape & confident).int()
-        top = votes.new_zeros(*votes.shape[:2], classes).scatter_add_(2, ranks, votes).sum(1).max(1)  # (B,) k*, Eq. 8, 9
+        # (B,) k*, Eq. 8, 9
+        top = votes.new_zeros(*votes.shape[:2], classes).scatter_add_(2, ranks, votes).sum(1).max(1)
         write = shape & (top.values >= need[:, s])[:, None, None]
         ranks = torch.where(write, top.indices[:, None, None], ranks)                         # Eq. 10
         mask |= write
@@ -169,6 +182,9 @@ def propagate_regions(
     threshold = check_regions(shapes, labels, confident, threshold)
     if not labels.numel(): return labels.clone(), confident.clone()
     classes, ranks = class_ranks(labels)
-    if labels.is_cuda or len(classes) > 256: ranks, mask = vote_together(shapes, ranks, confident, threshold, len(classes))
-    else: ranks, mask = map(torch.stack, zip(*(vote_in_turn(*image, threshold) for image in zip(shapes, ranks, confident))))
+    if labels.is_cuda or len(classes) > 256:
+        ranks, mask = vote_together(shapes, ranks, confident, threshold, len(classes))
+    else:
+        ranks, mask = map(torch.stack,
+                          zip(*(vote_in_turn(*image, threshold) for image in zip(shapes, ranks, confident))))
     return classes[ranks], mask

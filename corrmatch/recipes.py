@@ -121,7 +121,8 @@ def cityscapes(
     protocol: str,  # name of the split, e.g. cityscapes_186
 ) -> Config:
     "Settings for Cityscapes (section 4.1, appendix B; Table 4)."
-    return Config(protocol, DataConfig("", protocol, crop=801, partner="crop", workers=4), method=MethodConfig(threshold="fixed", threshold_init=0., ohem=True),
+    return Config(protocol, DataConfig("", protocol, crop=801, partner="crop", workers=4),
+                  method=MethodConfig(threshold="fixed", threshold_init=0., ohem=True),
                   optim=OptimConfig(lr=0.005, head_factor=1.), batch=16, epochs=240, mode="sliding_window")
 
 # %% ../nbs/09_recipes.ipynb #05e07676
@@ -155,18 +156,22 @@ def cityscapes_100() -> Config:
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config("toy", DataConfig("toy", "labelled", val="val", crop=96, scale=(0.7, 1.5)),
-                  ModelConfig("resnet18", width=16, rates=(1, 2, 3), channels=64, low_channels=16, projection=64, weights="toy"), optim=OptimConfig(lr=0.01), batch=8, steps=300)
+                  ModelConfig("resnet18", width=16, rates=(1, 2, 3), channels=64, low_channels=16, projection=64,
+                              weights="toy"), optim=OptimConfig(lr=0.01), batch=8, steps=300)
 
 @recipe()
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config("camvid_cpu", DataConfig("", "1/8", val="val", crop=129),
-                  ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, projection=64, weights=None), optim=OptimConfig(lr=0.05, head_factor=1.), batch=8, steps=1000, evaluate_every=5)
+                  ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, projection=64,
+                              weights=None), optim=OptimConfig(lr=0.05, head_factor=1.), batch=8, steps=1000,
+                  evaluate_every=5)
 
 @recipe()
 def camvid() -> Config:
     "CamVid, 1/8 labelled (46 of 367), ResNet-50 from ImageNet, crop 360: for a GPU."
-    return Config("camvid", DataConfig("", "1/8", val="val", crop=360, workers=4), ModelConfig("resnet50"), optim=OptimConfig(lr=0.005), batch=8, epochs=80)
+    return Config("camvid", DataConfig("", "1/8", val="val", crop=360, workers=4), ModelConfig("resnet50"),
+                  optim=OptimConfig(lr=0.005), batch=8, epochs=80)
 
 # %% ../nbs/09_recipes.ipynb #a296fd07
 def recipe_table() -> pd.DataFrame:
@@ -174,8 +179,10 @@ def recipe_table() -> pd.DataFrame:
     rows = {}
     for name, r in RECIPES.items():
         c = r.make()
-        rows[name] = {"labelled": c.data.labelled, "crop": c.data.crop, "batch": c.batch, "length": f"{c.steps} steps" if c.steps else f"{c.epochs} epochs",
-                      "lr": c.optim.lr, "in the paper": r.table, "mIoU (paper)": "" if r.paper is None else r.paper, "about": r.about}
+        rows[name] = {"labelled": c.data.labelled, "crop": c.data.crop, "batch": c.batch,
+                      "length": f"{c.steps} steps" if c.steps else f"{c.epochs} epochs",
+                      "lr": c.optim.lr, "in the paper": r.table, "mIoU (paper)": "" if r.paper is None else r.paper,
+                      "about": r.about}
     return pd.DataFrame(rows).T.rename_axis("recipe")
 
 # %% ../nbs/09_recipes.ipynb #f8898967
@@ -186,8 +193,10 @@ def batch_note(
     known = RECIPES.get(config.name)
     if known is None or known.paper is None or (batch := known.make().batch) == config.batch: return None
     scaled = config.optim.lr * config.batch / batch
-    return (f"batch is {config.batch}, the reference is {batch}: an epoch has {batch / config.batch:g} times as many steps, and the rate {config.optim.lr:g} was chosen for {batch} "
-            f"(in proportion it would be {scaled:g}). To keep the reference on less memory, use --batch {batch} --system.accumulate {max(batch // config.batch, 1)}, "
+    return (f"batch is {config.batch}, the reference is {batch}: an epoch has {batch / config.batch:g} times as many "
+            f"steps, and the rate {config.optim.lr:g} was chosen for {batch} "
+            f"(in proportion it would be {scaled:g}). To keep the reference on less memory, use --batch {batch} "
+            f"--system.accumulate {max(batch // config.batch, 1)}, "
             "which differs only in what batch norm sees, or more processes, which does not differ")
 
 # %% ../nbs/09_recipes.ipynb #ba172a59
@@ -197,7 +206,8 @@ def labelled_only(config: Config, name: str = "") -> Config:
 
 def weak_to_strong(config: Config, name: str = "") -> Config:
     "The same run without propagation: hard, perturbed and soft loss on the unlabelled images (Table 6, first row)."
-    return replace(config, name=name or f"{config.name}_weak_to_strong", method=replace(config.method, pixel=False, region=False))
+    return replace(config, name=name or f"{config.name}_weak_to_strong",
+                   method=replace(config.method, pixel=False, region=False))
 
 def pixel_only(config: Config, name: str = "") -> Config:
     "The same run without region propagation (Table 6, second row)."

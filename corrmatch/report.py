@@ -38,11 +38,13 @@ def picture(
 ) -> str:
     "A figure whose picture lies in the page itself."
     image, file = Image.fromarray(array), io.BytesIO()
-    if max(image.size) > SIDE: image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR if photo else Image.Resampling.NEAREST)
+    if max(image.size) > SIDE:
+        image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR if photo else Image.Resampling.NEAREST)
     image.save(file, "JPEG" if photo else "PNG", quality=85, optimize=True, **({"subsampling": 0} if photo else {}))
     data, style = base64.b64encode(file.getvalue()).decode(), "" if photo else ' class="sharp"'
     kind, (w, h) = "jpeg" if photo else "png", image.size
-    return f'<figure><img{style} width="{w}" height="{h}" alt="{html.escape(alt)}" src="data:image/{kind};base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    return (f'<figure><img{style} width="{w}" height="{h}" alt="{html.escape(alt)}" '
+            f'src="data:image/{kind};base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>')
 
 # %% ../nbs/10c_report.ipynb #c94abbfb
 def shares(labels, classes: Classes) -> str:
@@ -52,7 +54,9 @@ def shares(labels, classes: Classes) -> str:
     return ", ".join(f"{classes.names[ids[i]]} {100 * counts[i] / counts.sum():.0f} %" for i in order) or "nothing"
 
 # %% ../nbs/10c_report.ipynb #285329bf
-LOOK = {"svg.fonttype": "none", "font.size": 10, "axes.prop_cycle": cycler(color=["#3b82c4", "#c76a00", "#2f8f68", "#d6455d", "#8b6fd6", "#7a8594"]) + cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))])}
+LOOK = {"svg.fonttype": "none", "font.size": 10,
+        "axes.prop_cycle": cycler(color=["#3b82c4", "#c76a00", "#2f8f68", "#d6455d", "#8b6fd6", "#7a8594"])
+        + cycler(linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))])}
 
 def drawing(
     fig,       # a matplotlib figure drawn under LOOK
@@ -62,8 +66,10 @@ def drawing(
     for ax in fig.axes:
         if legend := ax.get_legend(): legend.set_frame_on(False), plt.setp(legend.get_texts(), fontsize=8)
     file = io.StringIO()
-    with plt.rc_context({**LOOK, "svg.hashsalt": alt}): fig.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    svg = re.sub(r"<metadata>.*?</metadata>| xmlns(:xlink)?=\"[^\"]*\"|(?<=<g) id=\"[^\"]*\"", "", file.getvalue()[file.getvalue().index("<svg"):], flags=re.S)
+    with plt.rc_context({**LOOK, "svg.hashsalt": alt}):
+        fig.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = re.sub(r"<metadata>.*?</metadata>| xmlns(:xlink)?=\"[^\"]*\"|(?<=<g) id=\"[^\"]*\"", "",
+                 file.getvalue()[file.getvalue().index("<svg"):], flags=re.S)
     svg = svg.replace("xlink:href", "href").replace("#000000", "currentColor")
     return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
 
@@ -74,8 +80,10 @@ def curve_texts(log: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     def of(names): return "; ".join(moved(k, v) for k, v in names.items() if k in log)
     trusted = of({"tau": "threshold", "confident": "trusted share", "spread": "trusted share after propagation"})
     miou = 100 * scores["miou"]
-    return [f"Loss terms over {log.index[-1]} steps: {of(TERMS)}.", f"Threshold and trusted share over the run: {trusted}." if trusted else "",
-            f"mIoU on the validation images: from {miou.iloc[0]:.1f} to {miou.iloc[-1]:.1f} %, highest {miou.max():.1f} % at step {miou.idxmax()}." if len(miou) else ""]
+    return [f"Loss terms over {log.index[-1]} steps: {of(TERMS)}.",
+            f"Threshold and trusted share over the run: {trusted}." if trusted else "",
+            f"mIoU on the validation images: from {miou.iloc[0]:.1f} to {miou.iloc[-1]:.1f} %, highest "
+            f"{miou.max():.1f} % at step {miou.idxmax()}." if len(miou) else ""]
 
 # %% ../nbs/10c_report.ipynb #75491242
 def plots(log: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
@@ -112,25 +120,33 @@ figure { margin: 0; } figure img { width: 100%; height: auto; display: block; bo
 # %% ../nbs/10c_report.ipynb #e832bf2b
 def section(title: str, *parts) -> str:
     "A part of the page with its heading and a place that links can lead to."
-    return f'<section>\n<h2 id="{title.lower().replace(" ", "-")}">{html.escape(title)}</h2>\n' + "\n".join(parts) + "\n</section>"
+    return (f'<section>\n<h2 id="{title.lower().replace(" ", "-")}">{html.escape(title)}</h2>\n' + "\n".join(parts)
+            + "\n</section>")
 
 def paragraph(text: str) -> str: return f"<p>{html.escape(text)}</p>"
 
 def table(rows: list, head: tuple, caption: str) -> str:
     "Rows of texts; the first of each is its heading. A wide table scrolls by itself."
-    cells = lambda row: f'<tr><th scope="row">{html.escape(str(row[0]))}</th>' + "".join(f"<td>{html.escape(str(v))}</td>" for v in row[1:]) + "</tr>"
+    cells = (lambda row: f'<tr><th scope="row">{html.escape(str(row[0]))}</th>'
+             + "".join(f"<td>{html.escape(str(v))}</td>" for v in row[1:]) + "</tr>")
     top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in head)
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{html.escape(caption)}"><table><caption>{html.escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{"".join(map(cells, rows))}</tbody></table></div>'
+    return ('<div class="wide" tabindex="0" role="region" '
+            f'aria-label="{html.escape(caption)}"><table><caption>{html.escape(caption)}</caption>'
+            f'<thead><tr>{top}</tr></thead><tbody>{"".join(map(cells, rows))}</tbody></table></div>')
 
 # %% ../nbs/10c_report.ipynb #d8d28963
 def settings_part(config: Config) -> str:
     "All settings, and first those that differ from the recipe."
     own, (recipe, others) = flat(to_dict(config)), compare(config)
-    known = f"the recipe {recipe}" if config.name in RECIPES else f"the recipe {recipe}, the nearest one (no recipe is called {config.name})"
-    told = f"{len(others)} of {len(own)} settings differ from {known}." if others else f"All settings are those of {known}, apart from those that change no number."
-    changed = table([(k, own[k], v) for k, v in others.items()], ("setting", "this run", "recipe"), "Settings that differ") if others else ""
+    known = (f"the recipe {recipe}" if config.name in RECIPES
+             else f"the recipe {recipe}, the nearest one (no recipe is called {config.name})")
+    told = (f"{len(others)} of {len(own)} settings differ from {known}." if others
+            else f"All settings are those of {known}, apart from those that change no number.")
+    changed = table([(k, own[k], v) for k, v in others.items()], ("setting", "this run", "recipe"),
+                    "Settings that differ") if others else ""
     everything = table([(k, v) for k, v in own.items()], ("setting", "value"), "All settings")
-    return section("Settings", paragraph(told), changed, f"<details><summary>All {len(own)} settings</summary>{everything}</details>")
+    return section("Settings", paragraph(told), changed,
+                   f"<details><summary>All {len(own)} settings</summary>{everything}</details>")
 
 # %% ../nbs/10c_report.ipynb #c0ab1a89
 def classes_part(matrix: ConfusionMatrix, classes: Classes) -> str:
@@ -138,17 +154,25 @@ def classes_part(matrix: ConfusionMatrix, classes: Classes) -> str:
     def row(name, r):
         iou = r["IoU %"]
         values = "".join(f'<td class="number">{v:.1f}</td>' for v in (r["true %"], r["predicted %"]))
-        if math.isnan(iou): return f'<tr><th scope="row">{html.escape(name)}</th><td class="bar">does not occur</td><td class="number">-</td>{values}</tr>'
-        return f'<tr><th scope="row">{html.escape(name)}</th><td class="bar"><div style="width:{iou:.1f}%"></div></td><td class="number">{iou:.1f}</td>{values}</tr>'
+        if math.isnan(iou):
+            return (f'<tr><th scope="row">{html.escape(name)}</th><td class="bar">does not occur</td><td '
+                    f'class="number">-</td>{values}</tr>')
+        return (f'<tr><th scope="row">{html.escape(name)}</th><td class="bar"><div '
+                f'style="width:{iou:.1f}%"></div></td><td class="number">{iou:.1f}</td>{values}</tr>')
     body = "".join(row(name, r) for name, r in matrix.table(classes).iterrows())
-    head = "".join(f'<th scope="col">{h}</th>' for h in ("class", "IoU", "IoU, %", "of all pixels, %", "of predictions, %"))
-    return section("Classes", paragraph(f"mIoU {100 * matrix.miou:.2f} %: the mean over the classes that occur. Pixels that the masks leave out are not counted."),
-                   f'<div class="wide" tabindex="0" role="region" aria-label="IoU of each class"><table><caption>IoU of each class</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("class", "IoU", "IoU, %", "of all pixels, %",
+                                                         "of predictions, %"))
+    return section("Classes", paragraph(f"mIoU {100 * matrix.miou:.2f} %: the mean over the classes that occur. Pixels "
+                                        "that the masks leave out are not counted."),
+                   '<div class="wide" tabindex="0" role="region" aria-label="IoU of each class"><table><caption>IoU '
+                   f'of each class</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 # %% ../nbs/10c_report.ipynb #02e1d6e7
 def key(classes: Classes, *more) -> str:
     "The colours and their names."
-    return '<ul class="key">' + "".join(f'<li><span style="background:rgb{tuple(map(int, c))}"></span>{html.escape(n)}</li>' for n, c in (*zip(classes.names, classes.palette), *more)) + "</ul>"
+    return '<ul class="key">' + "".join('<li><span '
+                                        f'style="background:rgb{tuple(map(int, c))}"></span>{html.escape(n)}</li>'
+                                        for n, c in (*zip(classes.names, classes.palette), *more)) + "</ul>"
 
 def images_part(net, views, each: pd.Series, classes: Classes, config: Config, count: int) -> str:
     "The images with the highest and the lowest mIoU: image, truth, prediction, errors."
@@ -158,15 +182,23 @@ def images_part(net, views, each: pd.Series, classes: Classes, config: Config, c
     for title, ids in (("Best", best), ("Worst", worst)):
         for place, id in enumerate(ids):
             item = views[views.ids.index(id)]
-            image, truth = (middle(item[k], config.data.crop) if config.mode == "center_crop" else item[k] for k in ("image", "labels"))
-            pred, photo = predict(net, image, "whole" if config.mode == "center_crop" else config.mode, config.data.crop), denormalise(image)
+            image, truth = (middle(item[k], config.data.crop) if config.mode == "center_crop" else item[k]
+                            for k in ("image", "labels"))
+            pred, photo = predict(net, image, "whole" if config.mode == "center_crop" else config.mode,
+                                  config.data.crop), denormalise(image)
             wrong = 100 * (pred != truth)[truth != 255].float().mean().item()
-            parts += [f"<h3>{title} {place + 1}: {html.escape(id)}, mIoU {100 * known[id]:.1f} %</h3>", '<div class="row">',
-                      picture(photo, "image", f"The image {id}.", photo=True), picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
+            parts += [f"<h3>{title} {place + 1}: {html.escape(id)}, mIoU {100 * known[id]:.1f} %</h3>",
+                      '<div class="row">',
+                      picture(photo, "image", f"The image {id}.", photo=True),
+                      picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
                       picture(colour(pred, classes), "prediction", f"Predicted labels: {shares(pred, classes)}."),
-                      picture(error_map(photo, pred, truth), f"{wrong:.1f} % wrong", f"Error map: {wrong:.1f} % of the pixels are wrong."), "</div>"]
-    return section("Best and worst images", paragraph("By the mIoU of each validation image alone. It jumps where a small class is missed, so look at the pixels too."),
-                   key(classes, ("ignored or no class", (255, 255, 255)), ("error", RED), ("error map: ignored", BLUE)), *parts)
+                      picture(error_map(photo, pred, truth), f"{wrong:.1f} % wrong",
+                              f"Error map: {wrong:.1f} % of the pixels are wrong."), "</div>"]
+    return section("Best and worst images",
+                   paragraph("By the mIoU of each validation image alone. It jumps where a small class is missed, "
+                             "so look at the pixels too."),
+                   key(classes, ("ignored or no class", (255, 255, 255)), ("error", RED), ("error map: ignored", BLUE)),
+                   *parts)
 
 # %% ../nbs/10c_report.ipynb #142d9ffd
 def trusted_text(e: dict, truth) -> str:
@@ -179,26 +211,46 @@ def trusted_text(e: dict, truth) -> str:
 
 def unlabelled_part(net, views, classes: Classes, config: Config, tau, count: int) -> str:
     "The first validation images as the method would see them without their masks."
-    if not config.method.unlabelled: return section("Pseudo labels", paragraph("This run used no unlabelled images, so there are no pseudo labels and no correlation to show."))
+    if not config.method.unlabelled:
+        return section("Pseudo labels",
+                       paragraph("This run used no unlabelled images, "
+                                 "so there are no pseudo labels and no correlation to show."))
     parts = []
     for i, id in enumerate(views.ids[:count]):
         image, truth = (middle(views[i][k], config.data.crop) for k in ("image", "labels"))
         pictures, e = looks(net, image, classes, config, tau)
         photo = denormalise(image)
         for point in POINTS: photo = mark(photo, *pixel(point, photo.shape[:2]))
-        words = {"prediction": f"Predicted labels: {shares(e['labels'], classes)}.", "pseudo labels": f"Trusted pixels, {100 * e['confident'].float().mean():.0f} % of the image; the rest is white.",
-                 "after propagation": f"Trusted pixels after propagation, {100 * e['mask'].float().mean():.0f} % of the image; the rest is white."}
-        parts += [f"<h3>{html.escape(id)}</h3>", paragraph(trusted_text(e, truth)) if config.method.region else "", '<div class="row">', picture(photo, "image, points 1 to 3", f"The image {id} with three marked points.", photo=True),
-                  picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."), *(picture(p, n, words.get(n, f"Which positions the network holds to be like the one of {n[10:]}.")) for n, p in pictures.items()), "</div>"]
-    return section("Pseudo labels", paragraph(f"The first validation images, or the middle of them in the size of the training crop, treated as if they had no masks, with the threshold {tau:.3f} of the run. White: not trusted. A row of C shows in bright colours which positions the network holds to be like the marked one; "
-                   "each row is scaled to its own maximum. The points are the same in every report."), "" if config.method.pixel else paragraph("Pixel propagation was off in this run, so no loss has trained C, and it is not shown."), key(classes), *parts)
+        words = {"prediction": f"Predicted labels: {shares(e['labels'], classes)}.",
+                 "pseudo labels": f"Trusted pixels, {100 * e['confident'].float().mean():.0f} % of the image; the rest "
+                                  "is white.",
+                 "after propagation": f"Trusted pixels after propagation, {100 * e['mask'].float().mean():.0f} % of "
+                                      "the image; the rest is white."}
+        parts += [f"<h3>{html.escape(id)}</h3>", paragraph(trusted_text(e, truth)) if config.method.region else "",
+                  '<div class="row">', picture(photo, "image, points 1 to 3",
+                                               f"The image {id} with three marked points.", photo=True),
+                  picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
+                  *(picture(p, n, words.get(n, f"Which positions the network holds to be like the one of {n[10:]}."))
+                    for n, p in pictures.items()), "</div>"]
+    return section("Pseudo labels",
+                   paragraph("The first validation images, or the middle of them in the size of the training crop, "
+                             f"treated as if they had no masks, with the threshold {tau:.3f} of the run. White: not "
+                             "trusted. A row of C shows in bright colours which positions the network holds to be like "
+                             "the marked one; "
+                   "each row is scaled to its own maximum. The points are the same in every report."),
+                   "" if config.method.pixel else paragraph("Pixel propagation was off in this run, so no loss has "
+                                                            "trained C, and it is not shown."), key(classes), *parts)
 
 # %% ../nbs/10c_report.ipynb #129506eb
 def time_part(t: Timing, environment: dict) -> str:
     "Seconds of a step, share of validation."
-    told = f"A step takes {t.step:.3g} s (median), a validation with its checkpoint {t.validation:.3g} s; {100 * t.share:.0f} % of the time between the first and the last row of the log went into validation." if not math.isnan(t.step) else \
-        "The log cannot tell steps and validation apart, because every row has a validation before it. With --log-every smaller than an epoch it can."
-    return section("Time", paragraph(f"{told} In all {t.total:.0f} s up to the last row, on {environment.get('device', 'a device that is not known')}."))
+    told = (f"A step takes {t.step:.3g} s (median), a validation with its checkpoint {t.validation:.3g} s; "
+            f"{100 * t.share:.0f} % of the time between the first and the last row of the log went into validation."
+            if not math.isnan(t.step) else
+            "The log cannot tell steps and validation apart, because every row has a validation before it. "
+            "With --log-every smaller than an epoch it can.")
+    return section("Time", paragraph(f"{told} In all {t.total:.0f} s up to the last row, on "
+                                     f"{environment.get('device', 'a device that is not known')}."))
 
 def versions_part(environment: dict) -> str:
     "What the run was made with."
@@ -207,10 +259,15 @@ def versions_part(environment: dict) -> str:
 # %% ../nbs/10c_report.ipynb #363e565f
 def page(title: str, facts: dict, parts: list[str]) -> str:
     "The whole file: title, facts, links to the parts, the parts."
-    links = "".join(f'<a href="#{id}">{text}</a>' for part in parts for id, text in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', part))
+    links = "".join(f'<a href="#{id}">{text}</a>' for part in parts
+                    for id, text in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', part))
     boxes = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items())
-    head = f'<meta charset="utf-8">\n{MARK}\n<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n<main>\n<h1>{html.escape(title)}</h1>\n<dl class="facts">{boxes}</dl>\n<nav aria-label="Parts of this page">{links}</nav>\n' + "\n".join(parts) + "\n</main>\n</body>\n</html>\n"
+    head = (f'<meta charset="utf-8">\n{MARK}\n<meta name="viewport" content="width=device-width, '
+            f'initial-scale=1">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>')
+    return ('<!DOCTYPE html>\n<html '
+            f'lang="en">\n<head>\n{head}\n</head>\n<body>\n<main>\n<h1>{html.escape(title)}</h1>\n<dl '
+            f'class="facts">{boxes}</dl>\n<nav aria-label="Parts of this page">{links}</nav>\n' + "\n".join(parts)
+            + "\n</main>\n</body>\n</html>\n")
 
 # %% ../nbs/10c_report.ipynb #a9881a4e
 MARK = '<meta name="generator" content="corrmatch report">'
@@ -222,9 +279,11 @@ def place(
     "Where the report goes; only an earlier report in the run folder is replaced."
     if not run.is_dir(): raise FileNotFoundError(f"{run}: there is no such run folder")
     path = Path(out) if out else run / "report.html"
-    if path.is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of the page, e.g. --out {path / 'report.html'}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of the page, e.g. --out {path / 'report.html'}")
     if path.exists() and (out or MARK not in path.read_text(encoding="utf-8", errors="replace")[:1000]):
-        raise FileExistsError(f"{path}: there is such a file already{'' if out else ', and it is no report'}; choose another --out")
+        raise FileExistsError(f"{path}: there is such a file already{'' if out else ', and it is no report'}; choose "
+                              "another --out")
     return path
 
 # %% ../nbs/10c_report.ipynb #f4b65fb6
@@ -243,18 +302,28 @@ def report(
     net, classes, config = load_run(run, which, find_device(device))
     environment, log = json.loads((run / "environment.json").read_text()), read_log(run)
     scores = read_log(run, "scores.csv") if (run / "scores.csv").exists() else pd.DataFrame({"miou": []})
-    folder, split = open_data(replace(config, data=replace(config.data, check=False, root=str(root or config.data.root))))
+    folder, split = open_data(replace(config,
+                                      data=replace(config.data, check=False, root=str(root or config.data.root))))
     step = scores["miou"].idxmax() if which == "best" and len(scores) else log.index[-1]
     tau, time = log.loc[:step, "tau"].iloc[-1] if "tau" in log else None, timing(log, scores.index)
-    facts = {"steps": log.index[-1], "labelled images": len(split.labelled), "unlabelled images": len(split.unlabelled) if config.method.unlabelled else "not used", "threshold": "none" if tau is None else f"{tau:.3f}",
-             "seconds a step": "not known" if math.isnan(time.step) else f"{time.step:.3g}", "commit": environment.get("commit", "unknown")}
-    parts = [settings_part(config), versions_part(environment), section("Curves", '<div class="plots">', *plots(log, scores), "</div>")]
+    facts = {"steps": log.index[-1], "labelled images": len(split.labelled), "unlabelled images": len(split.unlabelled)
+             if config.method.unlabelled else "not used", "threshold": "none" if tau is None else f"{tau:.3f}",
+             "seconds a step": "not known" if math.isnan(time.step) else f"{time.step:.3g}",
+             "commit": environment.get("commit", "unknown")}
+    parts = [settings_part(config), versions_part(environment),
+             section("Curves", '<div class="plots">', *plots(log, scores), "</div>")]
     if split.val:
         views = EvaluationViews(folder, split.val)
         matrix, each = score_each(net, views, classes, config, progress)
         net.cpu()
-        facts = {f"mIoU, {which} checkpoint": f"{100 * matrix.miou:.2f} %", "best mIoU of the run": f"{100 * scores['miou'].max():.2f} %" if len(scores) else "not scored", "validation images": f"{len(views)}, {config.mode}"} | facts
-        parts += [classes_part(matrix, classes), images_part(net, views, each, classes, config, images), unlabelled_part(net, views, classes, config, tau, images)]
-    else: parts.append(section("Classes", paragraph("The run has no validation images, so there are no scores and no pictures.")))
-    write_atomic(path, lambda part: part.write_text(page(f"Run {config.name}", facts, [*parts, time_part(time, environment)]), encoding="utf-8"))
+        facts = {f"mIoU, {which} checkpoint": f"{100 * matrix.miou:.2f} %",
+                 "best mIoU of the run": f"{100 * scores['miou'].max():.2f} %" if len(scores) else "not scored",
+                 "validation images": f"{len(views)}, {config.mode}"} | facts
+        parts += [classes_part(matrix, classes), images_part(net, views, each, classes, config, images),
+                  unlabelled_part(net, views, classes, config, tau, images)]
+    else:
+        parts.append(section("Classes",
+                             paragraph("The run has no validation images, so there are no scores and no pictures.")))
+    write_atomic(path, lambda part: part.write_text(page(f"Run {config.name}", facts,
+                                                         [*parts, time_part(time, environment)]), encoding="utf-8"))
     return path

@@ -35,16 +35,19 @@ def lambdas(*args, **kw): return {"method.weights": Weights.from_lambdas(*args, 
 
 RUNS = {
     "corrmatch": {}, "labelled_only": {"method.unlabelled": False},
-    "weak_to_strong": ALONE, "pixel_only": {"method.region": False},                                                     # Table 6
-    "hard": ALONE | lambdas(soft=0.), "soft": ALONE | lambdas(hard=0.), "hard_propagation": lambdas(soft=0.),            # Table 5
-    "fixed_hard": FIXED | ALONE | lambdas(soft=0.), "fixed_weak_to_strong": FIXED | ALONE, "fixed_hard_propagation": FIXED | lambdas(soft=0.), "fixed": FIXED,
-    **{f"feature_{place}": {"model.feature": place} for place in ("aspp", "fusion", "classifier")},                      # Table 7
-    **{f"random_{n}": {"method.num_shapes": n} for n in (16, 32, 64, 256)},                                              # Table 8
+    "weak_to_strong": ALONE, "pixel_only": {"method.region": False},  # Table 6
+    "hard": ALONE | lambdas(soft=0.), "soft": ALONE | lambdas(hard=0.), "hard_propagation": lambdas(soft=0.),  # Table 5
+    "fixed_hard": FIXED | ALONE | lambdas(soft=0.), "fixed_weak_to_strong": FIXED | ALONE,
+        "fixed_hard_propagation": FIXED | lambdas(soft=0.), "fixed": FIXED,
+    **{f"feature_{place}": {"model.feature": place} for place in ("aspp", "fusion", "classifier")},  # Table 7
+    **{f"random_{n}": {"method.num_shapes": n} for n in (16, 32, 64, 256)},  # Table 8
     **{f"uniform_{n}": {"method.num_shapes": n, "method.sampling": "uniform"} for n in (16, 32, 64, 128, 256)},
-    **{f"momentum_{m}": {"method.threshold_momentum": m} for m in (0.99, 0.9999)},                                       # Table 9
-    **{f"soft_{kind}": {"method.soft": kind} for kind in ("cross_entropy", "cosine")},                                   # Table 10
-    **{"weights_" + "_".join(f"{x:g}" for x in l): lambdas(*l) for l in ((.25, .5, .25), (.25, .25, .5), (.3, .3, .3), (.5, .5, .5), (1, 1, 1))},  # Table 11
-    **{f"threshold_{kind}": {"method.threshold": kind} for kind in ("pixel", "maximum", "mean", "class")},               # Tables 12, 13
+    **{f"momentum_{m}": {"method.threshold_momentum": m} for m in (0.99, 0.9999)},  # Table 9
+    **{f"soft_{kind}": {"method.soft": kind} for kind in ("cross_entropy", "cosine")},  # Table 10
+    **{"weights_" + "_".join(f"{x:g}" for x in l): lambdas(*l)
+       for l in ((.25, .5, .25), (.25, .25, .5), (.3, .3, .3), (.5, .5, .5), (1, 1, 1))},  # Table 11
+    # Tables 12, 13
+    **{f"threshold_{kind}": {"method.threshold": kind} for kind in ("pixel", "maximum", "mean", "class")},
 }
 
 # %% ../nbs/13a_reproduce.ipynb #1d163f9d
@@ -60,10 +63,12 @@ def row_config(
     config = change(RECIPES[recipe].make(), RUNS[run])
     root = str(root) if root else config.data.root
     if not root: raise ValueError(f"recipe {recipe} needs images: give the folder of the dataset with --root")
-    return change(config, {"name": f"{recipe}/{run}_seed{seed}", "seed": seed, "out": str(out), "data.root": root, "steps": steps or config.steps})
+    return change(config, {"name": f"{recipe}/{run}_seed{seed}", "seed": seed, "out": str(out), "data.root": root,
+                           "steps": steps or config.steps})
 
 # %% ../nbs/13a_reproduce.ipynb #8f221883
-SCALES = {"toy": ("toy",), "camvid": ("camvid", "camvid_cpu")}  # small stand-ins for all columns of a table; the last one needs no GPU
+# small stand-ins for all columns of a table; the last one needs no GPU
+SCALES = {"toy": ("toy",), "camvid": ("camvid", "camvid_cpu")}
 
 def recipes_of(
     name: str,           # of a table
@@ -88,7 +93,7 @@ def keep_text(
     run: Path,     # a finished run
     target: Path,  # the folder to make
 ) -> Path:         # the same
-    "Copy the text files of a run. The settings come last, without the path of the dataset: where they are, the rest is."
+    "Copy the text files of a run. The settings come last, without the dataset's path: where they are, the rest is."
     target.mkdir(parents=True, exist_ok=True)
     for file in (run / "environment.json", *run.glob("*.csv")): shutil.copyfile(file, target / file.name)
     config = json.loads((run / "config.json").read_text())
@@ -103,7 +108,9 @@ def check_same(
 ):
     "Refuse to count a run that was made with other settings."
     old = from_dict(Config, json.loads((run / "config.json").read_text()))
-    if lines := differences(to_dict(old), to_dict(config)): raise ValueError(f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another folder")
+    if lines := differences(to_dict(old), to_dict(config)):
+        raise ValueError(f"{run} was made with other settings: {'; '.join(lines)}. "
+                         "Use the same ones, or another folder")
 
 # %% ../nbs/13a_reproduce.ipynb #381e8f1f
 def run_row(
@@ -132,7 +139,8 @@ def train_tables(
 ):
     "Train every row that is lacking: all tables with the first seed, then all with the next."
     recipes = {name: recipes_here(name, scale) for name in names}
-    todo = dict.fromkeys((recipe, run, seed) for seed in seeds for name in recipes for recipe in recipes[name] for run in paper_table(name)["run"] if run)
+    todo = dict.fromkeys((recipe, run, seed) for seed in seeds for name in recipes for recipe in recipes[name]
+                         for run in paper_table(name)["run"] if run)
     for i, row in enumerate(todo):  # a row that two tables share is there once
         config = row_config(*row, out, **options)
         print(f"{i + 1} of {len(todo)}: {config.name}", flush=True)

@@ -45,7 +45,8 @@ def load_run(
     path = run / f"{which}.pt"
     if which == "best" and not path.exists(): path = run / "last.pt"  # a run without validation images has no best
     state = load_checkpoint(path, device)
-    if (found := state.get("preprocessing")) != (here := {"mean": list(MEAN), "std": list(STD)}): raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
+    if (found := state.get("preprocessing")) != (here := {"mean": list(MEAN), "std": list(STD)}):
+        raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
     classes, config = Classes.from_dict(state["classes"]), from_dict(Config, state["config"])
     config.out = str(out_of(run, config.name))
     net = build_net(config.model, len(classes), load=False).to(device)
@@ -58,8 +59,11 @@ def validation_views(
     root=None,  # another place of the dataset than the one trained on
 ) -> EvaluationViews:
     "The validation images of a run."
-    folder, split = open_data(replace(config, data=replace(config.data, check=False, root=str(root or config.data.root))))
-    if not split.val: raise ValueError(f"{folder.root}: the run has no validation images; give a list with --data.val, or put val.txt into ImageSets/Segmentation")
+    folder, split = open_data(replace(config,
+                                      data=replace(config.data, check=False, root=str(root or config.data.root))))
+    if not split.val:
+        raise ValueError(f"{folder.root}: the run has no validation images; give a list with --data.val, or put "
+                         "val.txt into ImageSets/Segmentation")
     return EvaluationViews(folder, split.val)
 
 # %% ../nbs/08a_results.ipynb #1860da18
@@ -89,7 +93,7 @@ def score_table(
 def spent(
     log: pd.DataFrame,  # log.csv
 ) -> float:
-    "Seconds up to the last row. The clock starts anew where a run was continued, so they are the sum of what each stretch ended with."
+    "Seconds up to the last row, summed over the stretches of a continued run: the clock starts anew with each."
     clock = log["seconds"]
     return float(clock[~(clock.diff(-1) <= 0)].sum())
 
@@ -102,7 +106,9 @@ def collect(
     for run in map(Path, runs):
         config, environment = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "environment"))
         log, scores = read_log(run), read_log(run, "scores.csv")
-        rows.append({"run": config["name"], "seed": config["seed"], "steps": int(log.index[-1]), "commit": environment["commit"], "last": 100 * scores["miou"].iloc[-1], "best": 100 * scores["miou"].max(), "seconds": spent(log)})
+        rows.append({"run": config["name"], "seed": config["seed"], "steps": int(log.index[-1]),
+                     "commit": environment["commit"], "last": 100 * scores["miou"].iloc[-1],
+                     "best": 100 * scores["miou"].max(), "seconds": spent(log)})
     return pd.DataFrame(rows)
 
 # %% ../nbs/08a_results.ipynb #a4a8fa14
@@ -114,8 +120,11 @@ def over_seeds(
     rows = {}
     for name, runs in methods.items():
         t = collect(runs)
-        if t["seed"].nunique() < len(t): raise ValueError(f"{name}: two runs have the same seed ({t['seed'].tolist()}); a mean over seeds needs different ones")
-        rows[name] = {"seeds": len(t), "last": t["last"].mean(), "± last": spread(t["last"].tolist()), "best": t["best"].mean(), "± best": spread(t["best"].tolist()), "seconds": t["seconds"].mean()}
+        if t["seed"].nunique() < len(t):
+            raise ValueError(f"{name}: two runs have the same seed ({t['seed'].tolist()}); "
+                             "a mean over seeds needs different ones")
+        rows[name] = {"seeds": len(t), "last": t["last"].mean(), "± last": spread(t["last"].tolist()),
+                      "best": t["best"].mean(), "± best": spread(t["best"].tolist()), "seconds": t["seconds"].mean()}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/08a_results.ipynb #5e25d8bb
@@ -127,6 +136,7 @@ def bars(
     width = 0.8 / table.shape[1]
     for i, name in enumerate(table):
         ax.bar([x + (i - (table.shape[1] - 1) / 2) * width for x in range(len(table))], table[name], width, label=name)
-    ax.set(xticks=range(len(table)), ylabel="IoU, %", ylim=(0, 100)); ax.set_xticklabels(table.index, rotation=30, ha="right", fontsize=8); ax.legend(fontsize=7, framealpha=.6)
+    ax.set(xticks=range(len(table)), ylabel="IoU, %", ylim=(0, 100))
+    ax.set_xticklabels(table.index, rotation=30, ha="right", fontsize=8); ax.legend(fontsize=7, framealpha=.6)
     fig.tight_layout()
     return fig

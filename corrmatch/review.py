@@ -28,7 +28,8 @@ from .views import EvaluationViews
 def flat(values: dict, prefix: str = "") -> dict:
     "Nested settings as `name.of.setting -> value`."
     pairs = {}
-    for key, value in values.items(): pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    for key, value in values.items():
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return pairs
 
 # %% ../nbs/10b_review.ipynb #89dbcf14
@@ -37,7 +38,8 @@ def compare(
 ) -> tuple[str, dict]:  # name of the recipe; settings that differ -> value in the recipe
     "The recipe of the same name, or else the nearest one, and its values where the run has others."
     own = flat(to_dict(config))
-    def others(recipe): return {k: v for k, v in flat(to_dict(recipe.make())).items() if v != own[k] and k not in FREE | {"name"}}
+    def others(recipe):
+        return {k: v for k, v in flat(to_dict(recipe.make())).items() if v != own[k] and k not in FREE | {"name"}}
     name = config.name if config.name in RECIPES else min(RECIPES, key=lambda n: len(others(RECIPES[n])))
     return name, others(RECIPES[name])
 
@@ -63,7 +65,8 @@ def timing(
     if not plain.any(): return Timing(math.nan, math.nan, math.nan, total)
     step = np.median(took[plain] / made[plain])
     extra = (took - step * made)[whole & (held > 0)].sum()
-    return Timing(float(step), float(extra / max(held[whole].sum(), 1)), float(max(extra, 0) / took[whole].sum()), total)
+    return Timing(float(step), float(extra / max(held[whole].sum(), 1)),
+                  float(max(extra, 0) / took[whole].sum()), total)
 
 # %% ../nbs/10b_review.ipynb #ba80d9ad
 def score_each(
@@ -125,8 +128,10 @@ def looks(
     "What the network makes of the middle of an image: prediction, pseudo labels, rows of C at fixed points."
     m, image = config.method, middle(image, config.data.crop).to(next(net.parameters()).device)
     if not m.unlabelled: return {"prediction": colour(predict(net, image), classes)}, {}
-    e = {k: v.cpu() for k, v in explain(net, image, tau, m.num_shapes if m.region else 1, region_threshold=m.region_threshold).items()}
-    pictures = {"prediction": colour(e["labels"], classes), "pseudo labels": colour(e["labels"], classes, e["confident"])}
+    e = {k: v.cpu() for k, v in explain(net, image, tau, m.num_shapes if m.region else 1,
+                                        region_threshold=m.region_threshold).items()}
+    pictures = {"prediction": colour(e["labels"], classes),
+                "pseudo labels": colour(e["labels"], classes, e["confident"])}
     if m.region: pictures["after propagation"] = colour(e["spread"], classes, e["mask"])
     for i, point in enumerate(POINTS if m.pixel else ()):
         y, x = pixel(point, image.shape)
@@ -146,4 +151,5 @@ def board_pictures(
     views = EvaluationViews(plan.folder, plan.split.val[:WATCHED])
     for i, id in enumerate(views.ids):
         pictures, _ = looks(state.net, views[i]["image"], plan.folder.classes, plan.config, state.threshold.level)
-        for name, picture in pictures.items(): writer.add_image(f"{name}/{id.replace('/', '_')}", picture, state.step, dataformats="HWC")
+        for name, picture in pictures.items():
+            writer.add_image(f"{name}/{id.replace('/', '_')}", picture, state.step, dataformats="HWC")

@@ -26,9 +26,14 @@ def open_run(
     "Name the run folder; refuse one that already holds a run unless it is to be resumed."
     folder = Path(folder)
     holds_run = (folder / "config.json").exists()
-    if resume and not holds_run: raise FileNotFoundError(f"--resume: no run in {folder} (no config.json there); check the name or start without --resume")
-    if not resume and holds_run: raise FileExistsError(f"{folder} already holds a run; continue it with --resume, or choose another --name")
-    if not resume and folder.exists() and (not folder.is_dir() or any(p.name not in BEGUN and p.suffix not in (".part", ".old") for p in folder.iterdir())):
+    if resume and not holds_run:
+        raise FileNotFoundError(f"--resume: no run in {folder} (no config.json there); "
+                                "check the name or start without --resume")
+    if not resume and holds_run:
+        raise FileExistsError(f"{folder} already holds a run; continue it with --resume, or choose another --name")
+    if not resume and folder.exists() and (not folder.is_dir()
+                                           or any(p.name not in BEGUN and p.suffix not in (".part", ".old")
+                                                  for p in folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is no run folder; choose another --name or --out")
     return folder
 
@@ -38,8 +43,10 @@ def writing(path):
     "A write that fails is said in one line: which file, why, what to do."
     try: yield
     except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or (f"{shutil.disk_usage(Path(path).parent).free >> 20} MB are free there" if isinstance(error, RuntimeError) else error)
-        raise OSError(f"{path}: cannot be written ({why}); what was saved before is whole: make room, then continue with --resume") from error
+        why = (getattr(error, "strerror", None) or (f"{shutil.disk_usage(Path(path).parent).free >> 20} MB are free "
+                                                    "there" if isinstance(error, RuntimeError) else error))
+        raise OSError(f"{path}: cannot be written ({why}); what was saved before is whole: make room, "
+                      "then continue with --resume") from error
 
 # %% ../nbs/07a_runs.ipynb #519ad8a4
 def write_atomic(path, write):
@@ -76,7 +83,9 @@ def check_plain(
     if isinstance(value, torch.Tensor) or type(value) in (bool, int, float, str, type(None)): return
     if type(value) in (dict, OrderedDict): items = value.items()
     elif type(value) in (list, tuple): items = enumerate(value)
-    else: raise ValueError(f"{name} is of type {type(value).__name__}; a checkpoint holds tensors, numbers, texts, lists and dicts, so convert it")
+    else:
+        raise ValueError(f"{name} is of type {type(value).__name__}; a checkpoint holds tensors, numbers, texts, lists "
+                         "and dicts, so convert it")
     for key, v in items: check_plain(v, f"{name}[{key!r}]")
 
 # %% ../nbs/07a_runs.ipynb #2d26abd8
@@ -104,10 +113,12 @@ def load_checkpoint(
     for p in (path, Path(f"{path}.previous")):
         if not p.exists(): found.append(f"{p.name} is absent"); continue
         try: state = torch.load(p, map_location=map_location, weights_only=True)
-        except Exception as e: found.append(f"{p.name} cannot be read ({type(e).__name__}, {p.stat().st_size} bytes)"); continue
+        except Exception as e:
+            found.append(f"{p.name} cannot be read ({type(e).__name__}, {p.stat().st_size} bytes)"); continue
         if p != path: warnings.warn(f"{path.parent}: {'; '.join(found)}; continuing from {p.name}")
         return state
-    raise FileNotFoundError(f"no usable checkpoint in {path.parent}: {'; '.join(found)}; give the folder of a run that has saved one, or start again under another --name")
+    raise FileNotFoundError(f"no usable checkpoint in {path.parent}: {'; '.join(found)}; give the folder of a run that "
+                            "has saved one, or start again under another --name")
 
 # %% ../nbs/07a_runs.ipynb #3d84f098
 def append_row(path, row: dict):
@@ -117,8 +128,12 @@ def append_row(path, row: dict):
     with writing(path), open(path, "a+", newline="", encoding="utf-8") as f:
         f.seek(0)
         columns = list(row) if new else next(csv.reader(f))
-        if missing := [c for c in columns if c not in row]: raise ValueError(f"{path}: a row without {', '.join(missing)}; every row needs the columns of the first line")
-        if extra := [c for c in row if c not in columns]: raise ValueError(f"{path}: a row with {', '.join(extra)}, which is no column of the first line; write it to another file")
+        if missing := [c for c in columns if c not in row]:
+            raise ValueError(f"{path}: a row without {', '.join(missing)}; "
+                             "every row needs the columns of the first line")
+        if extra := [c for c in row if c not in columns]:
+            raise ValueError(f"{path}: a row with {', '.join(extra)}, which is no column of the first line; "
+                             "write it to another file")
         writer = csv.DictWriter(f, columns, lineterminator="\n")
         if new: writer.writeheader()
         writer.writerow(row)
@@ -127,7 +142,8 @@ def append_row(path, row: dict):
 def read_log(folder, name="log.csv") -> pd.DataFrame:
     "The log of a run as a table, indexed by step."
     path = Path(folder) / name
-    if not path.exists(): raise FileNotFoundError(f"{path}: there is no such log; give the folder of a run that has written one")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such log; give the folder of a run that has written one")
     return pd.read_csv(path, index_col="step")
 
 # %% ../nbs/07a_runs.ipynb #4c0c4dfb
@@ -135,7 +151,8 @@ def trim_rows(path, step: int):
     "Drop the rows of a CSV log that lie after a step: a resumed run writes them again."
     path = Path(path)
     if not path.exists(): return
-    header, *rows = [r for r in path.read_text(encoding="utf-8").split("\n")[:-1]] or [None]  # what follows the last newline is no row yet
+    # what follows the last newline is no row yet
+    header, *rows = [r for r in path.read_text(encoding="utf-8").split("\n")[:-1]] or [None]
     keep = [r for r in rows if int(r.split(",", 1)[0]) <= step]
     write_atomic(path, lambda part: part.write_text("".join(f"{r}\n" for r in (header, *keep) if r), encoding="utf-8"))
 
@@ -145,15 +162,18 @@ def environment() -> dict:
     def of(package):
         try: return version(package)
         except PackageNotFoundError: return "not installed"
-    return {"corrmatch": of("corrmatch"), "commit": commit(Path(find_spec("corrmatch").origin).parents[1]), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}",
-            "torch": str(torch.__version__), **{p: of(p) for p in ("torchvision", "numpy", "pillow")}, "threads": torch.get_num_threads(),
+    return {"corrmatch": of("corrmatch"), "commit": commit(Path(find_spec("corrmatch").origin).parents[1]),
+            "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}",
+            "torch": str(torch.__version__), **{p: of(p) for p in ("torchvision", "numpy", "pillow")},
+            "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
 
 # %% ../nbs/07a_runs.ipynb #bdd05d46
 def commit(clone: Path) -> str:
     "The commit of a clone, or `unknown`."
     if not (clone / ".git").exists() or not shutil.which("git"): return "unknown"
-    git = subprocess.run(["git", "--no-optional-locks", "describe", "--always", "--dirty"], cwd=clone, capture_output=True, text=True)
+    git = subprocess.run(["git", "--no-optional-locks", "describe", "--always", "--dirty"], cwd=clone,
+                         capture_output=True, text=True)
     return git.stdout.strip() if git.returncode == 0 else "unknown"
 
 # %% ../nbs/07a_runs.ipynb #333cd065
@@ -161,24 +181,32 @@ def changes(
     then: dict,  # of the checkpoint: class names, ids of each list, environment
     now: dict,   # the same, of today
 ) -> tuple[list[str], list[str]]:  # what would make it another run; what may change the last digits
-    "What has changed around a run since its checkpoint, one readable line each; what the checkpoint does not say is not compared."
+    "What has changed around a run since its checkpoint, a line each; only what the checkpoint says is compared."
     wrong, (a, b) = [], ((d.get("classes") or now["classes"] for d in (then, now)))
     if len(a["names"]) != len(b["names"]): wrong.append(f"classes: {len(a['names'])} then, {len(b['names'])} now")
-    else: wrong += [f"class {k}: {m!r} then, {n!r} now" for k, (m, n) in enumerate(zip(a["names"], b["names"])) if m != n]
-    if a["ignore_index"] != b["ignore_index"]: wrong.append(f"ignore_index: {a['ignore_index']} then, {b['ignore_index']} now")
+    else:
+        wrong += [f"class {k}: {m!r} then, {n!r} now" for k, (m, n) in enumerate(zip(a["names"], b["names"])) if m != n]
+    if a["ignore_index"] != b["ignore_index"]:
+        wrong.append(f"ignore_index: {a['ignore_index']} then, {b['ignore_index']} now")
     for name, ids in now["lists"].items():
         old, new = (list(x) for x in (then.get("lists", now["lists"])[name], ids))
-        parts = [f"{len(x)} {what} (e.g. {min(x)})" for what, x in (("gone", set(old) - set(new)), ("new", set(new) - set(old))) if x]
+        parts = [f"{len(x)} {what} (e.g. {min(x)})" for what, x in (("gone", set(old) - set(new)),
+                                                                    ("new", set(new) - set(old))) if x]
         if old != new: wrong.append(f"{name} list: {', '.join(parts) or 'another order'}")
     versions = then.get("environment", {})
-    return wrong, [f"{key}: {value} then, {now['environment'].get(key)} now" for key, value in versions.items() if now["environment"].get(key) != value]
+    return wrong, [f"{key}: {value} then, {now['environment'].get(key)} now" for key, value in versions.items()
+                   if now["environment"].get(key) != value]
 
 # %% ../nbs/07a_runs.ipynb #bfb636b3
 def find_device(name: str = "auto") -> torch.device:
     "`auto`: the GPU if there is one; or cpu, cuda, cuda:1, mps."
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
     try: device = torch.device(name)
-    except RuntimeError: raise ValueError(f"device {name!r}: torch knows no such device; choose auto, cpu, cuda, cuda:1 or mps") from None
+    except RuntimeError:
+        raise ValueError(f"device {name!r}: torch knows no such device; choose auto, "
+                         "cpu, cuda, cuda:1 or mps") from None
     here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 1)
-    if (device.index or 0) >= here: raise ValueError(f"device {name!r}: torch sees {here} of this kind on this machine; choose another one, auto or cpu")
+    if (device.index or 0) >= here:
+        raise ValueError(f"device {name!r}: torch sees {here} of this kind on this machine; "
+                         "choose another one, auto or cpu")
     return device

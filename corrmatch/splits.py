@@ -29,7 +29,8 @@ def check_id(
     "Refuse an id that is not a plain path below the image folder."
     plain = not {"", ".", ".."} & set(id.split("/")) and "\\" not in id and id[1:2] != ":" and id.isprintable()
     if not plain:
-        raise ValueError(f"{source}: {id!r} is not a plain path below the image folder; write it like '2007_000032' or 'city/name'")
+        raise ValueError(f"{source}: {id!r} is not a plain path below the image folder; "
+                         "write it like '2007_000032' or 'city/name'")
     return id
 
 # %% ../nbs/00_splits.ipynb #512c7aca
@@ -42,7 +43,9 @@ def parse_ids(
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         if not (name := line.strip()): continue
         check_id(name, f"{source}, line {number}")
-        if name in first: raise ValueError(f"{source}, line {number}: {name!r} stands already in line {first[name]}; remove one of them")
+        if name in first:
+            raise ValueError(f"{source}, line {number}: "
+                             f"{name!r} stands already in line {first[name]}; remove one of them")
         first[name] = number
     if not first: raise ValueError(f"{source}: the list is empty; write one image id per line")
     return list(first)
@@ -53,9 +56,13 @@ def read_ids(
 ) -> list[str]:
     "Read a list file, one id per line."
     try: text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError: raise FileNotFoundError(f"{path}: there is no such list; give a text file with one image id per line") from None
-    except UnicodeDecodeError: raise ValueError(f"{path}: not text in UTF-8; save the list as UTF-8, one image id per line") from None
-    except OSError as error: raise ValueError(f"{path}: cannot be read ({error.strerror}); give a text file with one image id per line") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such list; give a text file with one image id per line") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not text in UTF-8; save the list as UTF-8, one image id per line") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); "
+                         "give a text file with one image id per line") from None
     return parse_ids(text, str(path))
 
 # %% ../nbs/00_splits.ipynb #d6a44422
@@ -73,7 +80,8 @@ def write_ids(
 def check_split(split: Split) -> list[str]:
     "What is wrong with a split, one line each: images twice in a list, images in two lists."
     lists = {"labelled": split.labelled, "unlabelled": split.unlabelled, "validation": split.val}
-    found = [f"ids that stand twice in the {name} list: {n}" for name, ids in lists.items() if (n := len(ids) - len(set(ids)))]
+    found = [f"ids that stand twice in the {name} list: {n}" for name, ids in lists.items()
+             if (n := len(ids) - len(set(ids)))]
     for a, b in (("labelled", "unlabelled"), ("labelled", "validation"), ("unlabelled", "validation")):
         if common := sorted(set(lists[a]) & set(lists[b])):
             found.append(f"images that are both {a} and {b}: {len(common)}, e.g. {common[0]}")
@@ -89,7 +97,8 @@ def count_labelled(
         raise ValueError(f"labelled={labelled}: a fraction lies between 0 and 1; write a count as a whole number")
     count = math.ceil(round(labelled * total, 6)) if isinstance(labelled, float) else labelled
     if not 0 < count < total:
-        raise ValueError(f"labelled={labelled}: that makes {count} labelled images of {total}; at least one must be labelled and one must not")
+        raise ValueError(f"labelled={labelled}: that makes {count} labelled images of {total}; at least one must be "
+                         "labelled and one must not")
     return count
 
 # %% ../nbs/00_splits.ipynb #3f4b552e
@@ -101,7 +110,8 @@ def make_split(
 ) -> Split:
     "Draw the labelled images: every id has a lottery number, a hash of seed and id, and the smallest win."
     ids = list(ids)
-    if len(set(ids)) < len(ids): raise ValueError(f"ids: {len(ids) - len(set(ids))} of them are given twice; each image can be drawn once")
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"ids: {len(ids) - len(set(ids))} of them are given twice; each image can be drawn once")
     count = count_labelled(labelled, len(ids))
     number = lambda id: hashlib.sha256(f"{seed}/{id}".encode()).digest()
     winners = set(sorted(ids, key=number)[:count])
@@ -110,7 +120,8 @@ def make_split(
 # %% ../nbs/00_splits.ipynb #78787142
 LABELLED = {"voc_classic": (92, 183, 366, 732, 1464), "voc_aug": (662, 1323, 2646), "voc_u2pl": (662, 1323, 2646),
             "cityscapes": (100, 186, 372, 744, 1488)}  # family -> sizes of its labelled lists
-TRAINING = {"voc": ("train_aug", 10582, 1449), "cityscapes": ("train", 2975, 500)}  # dataset -> training list, its length, length of val
+# dataset -> training list, its length, length of val
+TRAINING = {"voc": ("train_aug", 10582, 1449), "cityscapes": ("train", 2975, 500)}
 
 # %% ../nbs/00_splits.ipynb #04076bdf
 def protocols() -> list[str]:
@@ -123,14 +134,16 @@ def packaged(
     name: str,     # of the list
 ) -> list[str]:
     "A list of ids that comes with the package."
-    return parse_ids((files("corrmatch") / "assets" / "splits" / dataset / f"{name}.txt").read_text(encoding="utf-8"), f"{dataset}/{name}")
+    return parse_ids((files("corrmatch") / "assets" / "splits" / dataset / f"{name}.txt").read_text(encoding="utf-8"),
+                     f"{dataset}/{name}")
 
 # %% ../nbs/00_splits.ipynb #62b2313b
 def protocol(
     name: str,  # e.g. voc_classic_92
 ) -> Split:
     "A published protocol: its labelled list, the rest of the training list, and the validation list."
-    if name not in protocols(): raise ValueError(f"labelled: there is no protocol {name!r}; choose one of {', '.join(protocols())}")
+    if name not in protocols():
+        raise ValueError(f"labelled: there is no protocol {name!r}; choose one of {', '.join(protocols())}")
     dataset, rest = name.split("_", 1)
     training, n_train, n_val = TRAINING[dataset]
     labelled, everything, val = packaged(dataset, rest), packaged(dataset, training), packaged(dataset, "val")

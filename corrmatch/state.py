@@ -14,7 +14,8 @@ from .config import Config, MethodConfig, OptimConfig
 from .weights import load_weights
 from .processes import Processes, share
 from .step import CorrMatchNet, build_net, train_step
-from .threshold import ClassThreshold, DynamicThreshold, FixedThreshold, MaximumThreshold, MeanThreshold, PixelThreshold
+from .threshold import (
+    ClassThreshold, DynamicThreshold, FixedThreshold, MaximumThreshold, MeanThreshold, PixelThreshold)
 
 # %% ../nbs/07e_state.ipynb #30f5e65f
 def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
@@ -26,13 +27,15 @@ def make_optimizer(net, config: OptimConfig, fused: bool = False) -> torch.optim
     "SGD with two groups: the encoder, and everything else at `head_factor` times its rate."
     encoder = [p for n, p in net.named_parameters() if n.startswith("backbone.")]
     rest = [p for n, p in net.named_parameters() if not n.startswith("backbone.")]
-    groups = [{"params": encoder, "lr": config.lr, "factor": 1.0}, {"params": rest, "lr": config.lr * config.head_factor, "factor": config.head_factor}]
+    groups = [{"params": encoder, "lr": config.lr, "factor": 1.0},
+              {"params": rest, "lr": config.lr * config.head_factor, "factor": config.head_factor}]
     return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused)
 
 # %% ../nbs/07e_state.ipynb #b08b150f
 def make_threshold(method: MethodConfig, parts: int = 1):
     "The threshold that the settings name, for a step that moves it `parts` times."
-    kinds = {"dynamic": DynamicThreshold, "maximum": MaximumThreshold, "mean": MeanThreshold, "pixel": PixelThreshold, "class": ClassThreshold}
+    kinds = {"dynamic": DynamicThreshold, "maximum": MaximumThreshold, "mean": MeanThreshold, "pixel": PixelThreshold,
+             "class": ClassThreshold}
     if method.threshold == "fixed": return FixedThreshold(method.threshold_init)
     return kinds[method.threshold](method.threshold_init, method.threshold_momentum ** (1 / parts))
 
@@ -49,7 +52,8 @@ def ids_of(batch: dict) -> list[str]:
 # %% ../nbs/07e_state.ipynb #ef439fa5
 def bad_step(step: int, losses: dict, ids: list) -> str:
     "Which step went wrong, which term, which images."
-    found = [f"the loss {name} is {float(loss)}" for name, loss in losses.items() if not math.isfinite(loss)] or ["the losses are finite, a gradient is not"]
+    found = ([f"the loss {name} is {float(loss)}" for name, loss in losses.items() if not math.isfinite(loss)]
+             or ["the losses are finite, a gradient is not"])
     return f"step {step}: {found[0]}; images of the batch: {', '.join(ids) or 'unknown'}"
 
 # %% ../nbs/07e_state.ipynb #945a6f08
@@ -66,7 +70,9 @@ class Record:
         names = list(self.steps[0][1])
         values = torch.stack([torch.stack([losses[n].float() for n in names]) for _, losses, _ in self.steps]).cpu()
         for row, (step, _, ids) in zip(values.tolist(), self.steps):
-            if not all(map(math.isfinite, row)): raise FloatingPointError(bad_step(step, dict(zip(names, row)), ids) + ". The last checkpoint is from before")
+            if not all(map(math.isfinite, row)):
+                raise FloatingPointError(bad_step(step, dict(zip(names, row)), ids)
+                                         + ". The last checkpoint is from before")
         return values
 
     def joined(self) -> torch.Tensor:  # (steps, terms)
@@ -80,9 +86,11 @@ class Record:
         return means
 
     def state_dict(self) -> list:  # process 0 saves it for all: so it is joined
-        return [(step, dict(zip(losses, row)), ids) for (step, losses, ids), row in zip(self.steps, self.joined().tolist())] if self.steps else []
+        return [(step, dict(zip(losses, row)), ids)
+                for (step, losses, ids), row in zip(self.steps, self.joined().tolist())] if self.steps else []
 
-    def load_state_dict(self, state: list): self.steps = [(step, {k: torch.tensor(v) for k, v in losses.items()}, ids) for step, losses, ids in state]
+    def load_state_dict(self, state: list):
+        self.steps = [(step, {k: torch.tensor(v) for k, v in losses.items()}, ids) for step, losses, ids in state]
 
 # %% ../nbs/07e_state.ipynb #25e5850c
 def prepare(net: CorrMatchNet, config: Config, device) -> CorrMatchNet:
@@ -114,9 +122,12 @@ class TrainState:
     def state_dict(self) -> dict:
         "Everything, as plain values; what is not finite is refused, so it never replaces a sound checkpoint."
         numbers = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
-        state = numbers | {name: getattr(self, name).state_dict() for name in ("net", "optimizer", "threshold", "record")}
+        state = numbers | {name: getattr(self, name).state_dict()
+                           for name in ("net", "optimizer", "threshold", "record")}
         if bad := [name for name, v in state["net"].items() if not v.isfinite().all()]:
-            raise FloatingPointError(f"step {self.step}: {len(bad)} of {len(state['net'])} tensors of the network are not finite, the first is {bad[0]}; the training has diverged. The last checkpoint is from before: choose a smaller optim.lr")
+            raise FloatingPointError(f"step {self.step}: {len(bad)} of {len(state['net'])} tensors of the network are "
+                                     f"not finite, the first is {bad[0]}; the training has diverged. The last "
+                                     "checkpoint is from before: choose a smaller optim.lr")
         return state
 
     def load_state_dict(self, state: dict):
@@ -134,7 +145,8 @@ def split_batch(batch: dict, parts: int) -> list[dict]:
 # %% ../nbs/07e_state.ipynb #d99f4af8
 class Before:
     "What a step moves before its gradients are known: the statistics of batch norm, and the threshold."
-    def __init__(self, state: TrainState): self.buffers, self.threshold = [b.clone() for b in state.net.buffers()], state.threshold.state_dict()
+    def __init__(self, state: TrainState):
+        self.buffers, self.threshold = [b.clone() for b in state.net.buffers()], state.threshold.state_dict()
 
     @torch.no_grad()
     def restore(self, state: TrainState):
@@ -149,7 +161,8 @@ def left_out(state: TrainState, losses: dict, batch: dict, config: Config, befor
     before.restore(state)
     state.skipped += 1
     said, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
-    if state.skipped > most: raise FloatingPointError(f"{said}. Left out before it: {most}; system.skip_bad_steps allows no more")
+    if state.skipped > most:
+        raise FloatingPointError(f"{said}. Left out before it: {most}; system.skip_bad_steps allows no more")
     warnings.warn(f"{said}. The step is left out ({state.skipped} of at most {most})")
     return True
 
@@ -157,11 +170,13 @@ def left_out(state: TrainState, losses: dict, batch: dict, config: Config, befor
 def gradients(state: TrainState, batch: dict, config: Config, total: int, me: Processes) -> tuple[dict, object]:
     "Losses of a step, part by part, and their gradients; see `update`."
     generator = torch.Generator().manual_seed(step_seed("shapes", config.seed, state.step))
-    reduce, count = (None, None) if me.world == 1 else (lambda e: me.reduce(e, state.threshold.reduce_op), lambda n: me.reduce(n.double(), "mean"))
+    reduce, count = ((None, None) if me.world == 1 else (lambda e: me.reduce(e, state.threshold.reduce_op),
+                                                         lambda n: me.reduce(n.double(), "mean")))
     parts, seen = split_batch(batch, config.system.accumulate), []
     for i, part in enumerate(parts):
         with nullcontext() if i == len(parts) - 1 or me.world == 1 else state.model.no_sync():
-            losses, pseudo = train_step(state.model, part, state.threshold, config.method, state.step >= config.method.region_from * total, generator, reduce=reduce, count=count)
+            losses, pseudo = train_step(state.model, part, state.threshold, config.method, state.step
+                                        >= config.method.region_from * total, generator, reduce=reduce, count=count)
             (losses["total"] / len(parts)).backward()
         seen.append({name: loss.detach() for name, loss in losses.items()})
     return {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}, pseudo
@@ -176,13 +191,16 @@ def update(
 ) -> tuple[dict, object]:  # losses without graph, averaged over the parts (none if the step was left out); pseudo labels of the last part
     "One step of the run."
     torch.manual_seed(step_seed("step", config.seed, state.step, me.rank))
-    for group in state.optimizer.param_groups: group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
+    for group in state.optimizer.param_groups:
+        group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
     state.optimizer.zero_grad(set_to_none=True)
     before = Before(state) if config.system.skip_bad_steps else None
     try: losses, pseudo = gradients(state, batch, config, total, me)
     except FloatingPointError as error:
         state.record.values()  # a loss of an earlier step is the cause, if one was not finite
-        raise FloatingPointError(f"step {state.step + 1}: {error}; images of the batch: {', '.join(ids_of(batch))}. The training has diverged; the last checkpoint is from before: choose a smaller optim.lr") from None
+        raise FloatingPointError(f"step {state.step + 1}: {error}; images of the batch: {', '.join(ids_of(batch))}. "
+                                 "The training has diverged; the last checkpoint is from before: "
+                                 "choose a smaller optim.lr") from None
     if before and left_out(state, losses, batch, config, before, me): losses = {}
     else: state.optimizer.step()
     state.step += 1

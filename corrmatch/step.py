@@ -25,26 +25,30 @@ class CorrMatchNet(DeepLabV3Plus):
     def __init__(self, backbone, num_classes, projection=256, dropout=0.1, feature="backbone", channels=256, **deeplab):
         super().__init__(backbone, num_classes, channels, **deeplab)
         self.feature = FEATURES.index(feature)
-        self.proj = Projection((backbone.channels[-1], channels, channels, num_classes)[self.feature], projection, dropout)
+        self.proj = Projection((backbone.channels[-1], channels, channels, num_classes)[self.feature],
+                               projection, dropout)
         self.corr = Correlation(projection, num_classes)
 
     def compared(self, high, stages):
-        "The projected features that the correlation compares, (B,P,h,w), from the encoder's last stage and those of the decoder."
+        "Projected features for the correlation, (B,P,h,w), from the encoder's last stage and those of the decoder."
         source = (high, *stages)[self.feature][:len(high)]  # of the clean copy alone
         return self.proj(source if source.shape[-2:] == high.shape[-2:] else resize(source, high.shape[-2:]))
 
-    def forward(self, images, full=False, correlate=True, perturbation=0., num_shapes=0, index=None, generator=None, weak=slice(None), sampling="random"):
+    def forward(self, images, full=False, correlate=True, perturbation=0., num_shapes=0, index=None, generator=None,
+                weak=slice(None), sampling="random"):
         size = images.shape[-2:]  # weak: the images that get a perturbed prediction and shapes
         with torch.autocast(images.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             low, high = self.encode(images)
-            pair = [torch.cat([x, perturb(x, perturbation)]) for x in (low, high)] if full and perturbation else [low, high]
+            pair = ([torch.cat([x, perturb(x, perturbation)]) for x in (low, high)] if full and perturbation
+                    else [low, high])
             stages = self.stages(*pair)  # clean and perturbed copies share one pass, so that batch norm sees both
             features = self.compared(high, stages) if full and correlate else None
         clean, *perturbed = stages[-1].split(len(images))
         logits = resize(clean, size)  # in float32, as everything from here on
         if not full: return logits
         perturbed = resize(perturbed[0][weak], size) if perturbed else None
-        corr, shapes = self.corr(*at_least_float32(features), logits, num_shapes, index, generator, weak, sampling) if correlate else (None, None)
+        corr, shapes = (self.corr(*at_least_float32(features), logits, num_shapes, index, generator, weak, sampling)
+                        if correlate else (None, None))
         return Predictions(logits, corr, perturbed), shapes
 
 # %% ../nbs/07c_step.ipynb #8af6b443
@@ -55,8 +59,10 @@ def build_net(
 ) -> CorrMatchNet:
     "Build the training network; `weights` fills the encoder."
     backbone = make_encoder(config.encoder, config.stem, config.width, config.output_stride)
-    if load and config.weights: load_weights(backbone, toy_encoder_path() if config.weights == "toy" else config.weights)
-    return CorrMatchNet(backbone, num_classes, config.projection, config.dropout, config.feature, config.channels, low_channels=config.low_channels, rates=config.rates)
+    if load and config.weights:
+        load_weights(backbone, toy_encoder_path() if config.weights == "toy" else config.weights)
+    return CorrMatchNet(backbone, num_classes, config.projection, config.dropout, config.feature, config.channels,
+                        low_channels=config.low_channels, rates=config.rates)
 
 # %% ../nbs/07c_step.ipynb #19ee41b4
 def halves(
@@ -84,7 +90,8 @@ def pseudo_labels(
     "From two weak predictions to pseudo labels: CutMix, threshold (Eq. 11, 13), regions (Algorithm 1)."
     box, valid_w = batch["box"], batch["valid_u"]
     confidence_w, labels_w = logits.softmax(1).max(1)
-    confidence_m, labels_m = (confidence_w.roll(1, 0), labels_w.roll(1, 0)) if logits_mix is None else logits_mix.softmax(1).max(1)
+    confidence_m, labels_m = ((confidence_w.roll(1, 0), labels_w.roll(1, 0)) if logits_mix is None
+                              else logits_mix.softmax(1).max(1))
     confidence, labels = mix(confidence_w, confidence_m, box), mix(labels_w, labels_m, box)
     valid = mix(valid_w, batch["valid_mix"], box)
     threshold.update(logits, valid, reduce, seen=(confidence_w, labels_w))
@@ -101,7 +108,9 @@ def with_partner(
     batch: dict,  # image_s, valid_u; with a second crop image_w_mix, image_s_mix, valid_mix
 ) -> tuple[dict, Tensor | None]:  # the batch with image_s_mix and valid_mix; logits of the second crop, if there is one
     "Give every unlabelled image its CutMix partner."
-    if "image_w_mix" not in batch: return batch | {f"{name}_mix": batch[own].roll(1, 0) for name, own in (("image_s", "image_s"), ("valid", "valid_u"))}, None
+    if "image_w_mix" not in batch:
+        return batch | {f"{name}_mix": batch[own].roll(1, 0)
+                        for name, own in (("image_s", "image_s"), ("valid", "valid_u"))}, None
     net.eval()
     with torch.no_grad(): logits = net(batch["image_w_mix"])
     net.train()
@@ -129,10 +138,13 @@ def train_step(
     # the network: partner, labelled and weak together, strong
     batch, logits_mix = with_partner(net, batch)
     weak_half = slice(len(batch["image_x"]), None)
-    both, shapes = net(torch.cat([batch["image_x"], batch["image_w"]]), num_shapes=rows, index=index, perturbation=method.perturbation if method.weights.fp_u else 0., weak=weak_half, **options)
+    both, shapes = net(torch.cat([batch["image_x"], batch["image_w"]]), num_shapes=rows, index=index,
+                       perturbation=method.perturbation if method.weights.fp_u else 0., weak=weak_half, **options)
     strong, _ = net(mix(batch["image_s"], batch["image_s_mix"], batch["box"]), **options)
     labelled, weak = halves(both)
     # what to believe
-    pseudo = pseudo_labels(weak.logits.detach(), logits_mix, shapes if rows else None, batch, threshold, method.region_threshold, reduce)
+    pseudo = pseudo_labels(weak.logits.detach(), logits_mix, shapes if rows else None, batch, threshold,
+                           method.region_threshold, reduce)
     # what to learn
-    return corrmatch_loss(labelled, batch["labels_x"], weak, strong, pseudo, method.weights, ohem, method.soft, count), pseudo
+    return (corrmatch_loss(labelled, batch["labels_x"], weak, strong, pseudo, method.weights, ohem, method.soft, count),
+            pseudo)

@@ -17,11 +17,15 @@ def confidences(
     seen: tuple[Tensor, Tensor] | None = None,  # confidence and label, if they are known already
 ) -> tuple[Tensor, Tensor]:       # (B,H,W) confidence, -inf where not valid; (B,H,W) label
     "The largest class probability of each pixel, and its class."
-    if logits.dim() != 4: raise ValueError(f"logits of shape {tuple(logits.shape)}; pass (images, classes, height, width)")
+    if logits.dim() != 4:
+        raise ValueError(f"logits of shape {tuple(logits.shape)}; pass (images, classes, height, width)")
     confidence, labels = seen or logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32)).max(1)
     if valid is None: return confidence, labels
-    if valid.dtype != torch.bool: raise ValueError(f"valid holds {valid.dtype}; pass a bool mask that is True where a pixel counts (ignore != 255)")
-    if valid.shape != labels.shape: raise ValueError(f"valid has shape {tuple(valid.shape)}, the logits need {tuple(labels.shape)}")
+    if valid.dtype != torch.bool:
+        raise ValueError(f"valid holds {valid.dtype}; "
+                         "pass a bool mask that is True where a pixel counts (ignore != 255)")
+    if valid.shape != labels.shape:
+        raise ValueError(f"valid has shape {tuple(valid.shape)}, the logits need {tuple(labels.shape)}")
     return confidence.masked_fill(~valid, -torch.inf), labels
 
 # %% ../nbs/05_threshold.ipynb #7d36cccb
@@ -53,7 +57,8 @@ class Threshold:
 
     def __init__(self, init: float = 0.85, momentum: float = 0.999):
         if not 0 <= init <= 1: raise ValueError(f"a threshold of {init}; confidences lie between 0 and 1")
-        if not 0 <= momentum <= 1: raise ValueError(f"a momentum of {momentum}; it is the share of the old value, between 0 and 1")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"a momentum of {momentum}; it is the share of the old value, between 0 and 1")
         self.value, self.momentum = float(init), float(momentum)
 
     def evidence(self, logits, valid, seen=None): return class_maxima(logits, valid, seen)
@@ -64,10 +69,13 @@ class Threshold:
     @property
     def level(self) -> float: return self.value if isinstance(self.value, float) else self.value.mean().item()
 
-    def state_dict(self) -> dict: return {"kind": type(self).__name__} | {name: getattr(self, name) for name in self.saved}
+    def state_dict(self) -> dict:
+        return {"kind": type(self).__name__} | {name: getattr(self, name) for name in self.saved}
 
     def load_state_dict(self, state: dict):
-        if state.get("kind") != type(self).__name__: raise ValueError(f"the saved threshold is a {state.get('kind')}, this one is a {type(self).__name__}; use the settings of the saved run")
+        if state.get("kind") != type(self).__name__:
+            raise ValueError(f"the saved threshold is a {state.get('kind')}, this one is a {type(self).__name__}; use "
+                             "the settings of the saved run")
         for name in self.saved: setattr(self, name, state[name])
 
     @torch.no_grad()
@@ -130,7 +138,9 @@ class PixelThreshold(Threshold):
     def move(self, evidence):
         total, count = evidence
         old = torch.as_tensor(self.value).to(total)
-        if old.dim() and old.shape != total.shape: raise ValueError(f"a threshold map of {tuple(old.shape)}, a prediction of {tuple(total.shape)}; all crops need one size")
+        if old.dim() and old.shape != total.shape:
+            raise ValueError(f"a threshold map of {tuple(old.shape)}, "
+                             f"a prediction of {tuple(total.shape)}; all crops need one size")
         self.value = torch.where(count > 0, self.average(old, total / count.clamp(min=1)), old)
 
 # %% ../nbs/05_threshold.ipynb #f8baf2ea
@@ -146,8 +156,10 @@ class ClassThreshold(Threshold):
         maxima = present(evidence)
         if not len(maxima): return
         self.overall, seen = self.average(self.overall, maxima.mean().item()), evidence.cpu() > -torch.inf
-        local = torch.full(seen.shape, self.level, dtype=torch.float64) if self.local is None else self.local.cpu().clone()
+        local = (torch.full(seen.shape, self.level, dtype=torch.float64) if self.local is None
+                 else self.local.cpu().clone())
         local[seen] = self.average(local[seen], maxima)
         self.local, self.value = local, local / local.max().clamp(min=1e-12) * self.overall
 
-    def per_pixel(self, labels): return self.value if self.local is None else self.value.to(labels.device, torch.float32)[labels]
+    def per_pixel(self, labels):
+        return self.value if self.local is None else self.value.to(labels.device, torch.float32)[labels]

@@ -18,7 +18,8 @@ from .splits import write_ids
 # %% ../nbs/01b_toy.ipynb #bbcd0171
 TOY_CLASSES = Classes(("background", "stripes", "checks", "dots", "rings", "waves"),
                       ((70, 74, 82), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0)))
-PRETRAINING = ("grid", "hexagons", "bricks", "sectors", "spiral", "triangles", "pluses", "diamonds", "plaid", "blobs")  # textures that are no toy class
+# textures that are no toy class
+PRETRAINING = ("grid", "hexagons", "bricks", "sectors", "spiral", "triangles", "pluses", "diamonds", "plaid", "blobs")
 
 # %% ../nbs/01b_toy.ipynb #d0c85fb0
 def pattern(
@@ -28,14 +29,20 @@ def pattern(
     "A texture as a function of the plane."
     r = np.hypot(u, v)
     return {
-        "stripes": lambda: np.sin(u) > 0, "checks": lambda: np.sin(u) * np.sin(v) > 0, "dots": lambda: np.cos(u) + np.cos(v) > 0.75,
+        "stripes": lambda: np.sin(u) > 0, "checks": lambda: np.sin(u) * np.sin(v) > 0,
+            "dots": lambda: np.cos(u) + np.cos(v) > 0.75,
         "rings": lambda: np.sin(1.3 * r) > 0, "waves": lambda: np.sin(u + 1.8 * np.sin(v / 1.6)) > 0,
         # for pre-training only
-        "grid": lambda: np.maximum(np.cos(u), np.cos(v)) > 0.85, "hexagons": lambda: np.cos(u) + np.cos(u / 2 + 0.866 * v) + np.cos(u / 2 - 0.866 * v) > 0.4,
-        "bricks": lambda: np.maximum(np.cos(v), np.cos(u / 2 + np.pi / 2 * (np.sin(v / 2) > 0)) - 0.1) > 0.8, "sectors": lambda: np.sin(7 * np.arctan2(v, u)) > 0,
-        "spiral": lambda: np.sin(1.2 * r + 2 * np.arctan2(v, u)) > 0, "triangles": lambda: (u / np.pi + v / np.pi) % 2 + (u / np.pi) % 2 > 2,
-        "pluses": lambda: (np.abs(np.sin(u)) < 0.3) & (np.cos(v) > 0) | (np.abs(np.sin(v)) < 0.3) & (np.cos(u) > 0), "diamonds": lambda: np.abs(np.sin(u)) + np.abs(np.sin(v)) > 1.2,
-        "plaid": lambda: (np.sin(u) + np.sin(2.5 * u) + np.sin(v)) > 0.5, "blobs": lambda: np.sin(u + 2 * np.sin(v / 2)) + np.sin(v + 2 * np.sin(u / 2)) > 0.3,
+        "grid": lambda: np.maximum(np.cos(u), np.cos(v)) > 0.85,
+            "hexagons": lambda: np.cos(u) + np.cos(u / 2 + 0.866 * v) + np.cos(u / 2 - 0.866 * v) > 0.4,
+        "bricks": lambda: np.maximum(np.cos(v), np.cos(u / 2 + np.pi / 2 * (np.sin(v / 2) > 0)) - 0.1) > 0.8,
+            "sectors": lambda: np.sin(7 * np.arctan2(v, u)) > 0,
+        "spiral": lambda: np.sin(1.2 * r + 2 * np.arctan2(v, u)) > 0,
+            "triangles": lambda: (u / np.pi + v / np.pi) % 2 + (u / np.pi) % 2 > 2,
+        "pluses": lambda: (np.abs(np.sin(u)) < 0.3) & (np.cos(v) > 0) | (np.abs(np.sin(v)) < 0.3) & (np.cos(u) > 0),
+            "diamonds": lambda: np.abs(np.sin(u)) + np.abs(np.sin(v)) > 1.2,
+        "plaid": lambda: (np.sin(u) + np.sin(2.5 * u) + np.sin(v)) > 0.5,
+            "blobs": lambda: np.sin(u + 2 * np.sin(v / 2)) + np.sin(v + 2 * np.sin(u / 2)) > 0.3,
     }[kind]().astype(np.float32)
 
 # %% ../nbs/01b_toy.ipynb #5d64357e
@@ -43,7 +50,8 @@ def two_tones(rng, contrast: float, tint: float = 0.22) -> np.ndarray:  # (2,3) 
     "A dark and a light colour that differ in brightness by `contrast`; their hues have no meaning."
     base = rng.uniform(0.25, 0.75)
     hue = rng.normal(0, 1, (2, 3))
-    return np.clip(np.array([[base - contrast / 2], [base + contrast / 2]]) + tint * (hue - hue.mean(1, keepdims=True)), 0, 1)
+    return np.clip(np.array([[base - contrast / 2], [base + contrast / 2]])
+                   + tint * (hue - hue.mean(1, keepdims=True)), 0, 1)
 
 # %% ../nbs/01b_toy.ipynb #4f70c4ea
 def blob(rng, size: int, radius: float) -> np.ndarray:  # (size,size) bool
@@ -71,8 +79,9 @@ def smooth_noise(rng, size: int, cells: int) -> np.ndarray:  # (size,size) in ab
     return np.asarray(grid.resize((size, size), Image.BICUBIC)) / 1.5
 
 # %% ../nbs/01b_toy.ipynb #13900b9f
-def colour_cast(rng, image, s): return image * np.exp(s * rng.normal(0, 0.35, 3))                       # each channel has its gain
-def shadow(rng, image, s): return image * np.exp(s * 0.6 * smooth_noise(rng, len(image), 3))[..., None]  # light that varies over the image
+def colour_cast(rng, image, s): return image * np.exp(s * rng.normal(0, 0.35, 3))  # each channel has its gain
+# light that varies over the image
+def shadow(rng, image, s): return image * np.exp(s * 0.6 * smooth_noise(rng, len(image), 3))[..., None]
 def gamma(rng, image, s): return np.clip(image, 0, 1) ** np.exp(s * rng.normal(0, 0.35))
 def haze(rng, image, s): return (image - 0.5) * np.exp(-s * abs(rng.normal(0, 0.3))) + 0.5 + s * rng.normal(0, 0.08)
 def noise(rng, image, s): return image + rng.normal(0, 0.03 * s * rng.uniform(0, 1.5), image.shape)
@@ -104,12 +113,13 @@ def scene(
     tones = two_tones(rng, 0.3, tint)
     image = tones[0] + (0.5 + 0.5 * smooth_noise(rng, size, 5))[..., None] * (tones[1] - tones[0])
     mask = np.zeros((size, size), np.uint8)
-    for _ in range(rng.integers(2, 6)): image[blob(rng, size, rng.uniform(0.05, 0.16) * size)] = flat()   # clutter: flat shapes, no class
+    # clutter: flat shapes, no class
+    for _ in range(rng.integers(2, 6)): image[blob(rng, size, rng.uniform(0.05, 0.16) * size)] = flat()
     for _ in range(rng.integers(objects[0], objects[1] + 1)):
         k, where = rng.integers(len(kinds)), blob(rng, size, rng.uniform(*radius) * size)
         image[where] = textured(rng, where, kinds[k], period, contrast, tint)[where]
         mask[where] = k + 1
-    for _ in range(rng.integers(0, 3)):                                                                    # more clutter, in front
+    for _ in range(rng.integers(0, 3)):  # more clutter, in front
         where = blob(rng, size, rng.uniform(0.03, 0.07) * size)
         image[where], mask[where] = flat(), 0
     return light(rng, image, strength), mask
@@ -126,7 +136,8 @@ def make_toy(
 ) -> Path:
     "Write the toy dataset in VOC layout; unlabelled images get no mask file."
     root = Path(root)
-    if root.exists() and any(root.iterdir()): raise FileExistsError(f"{root} is not empty; choose another folder, or remove it")
+    if root.exists() and any(root.iterdir()):
+        raise FileExistsError(f"{root} is not empty; choose another folder, or remove it")
     part = root.with_name(f".{root.name}.{os.getpid()}")  # renamed when it is whole
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"): (part / name).mkdir(parents=True)
     lists = {"labelled": labelled, "unlabelled": unlabelled, "val": val}
@@ -138,7 +149,8 @@ def make_toy(
             if name != "unlabelled": label_image(mask, TOY_CLASSES).save(part / "SegmentationClass" / f"{id}.png")
         write_ids(part / "ImageSets" / "Segmentation" / f"{name}.txt", members)
     write_ids(part / "ImageSets" / "Segmentation" / "train.txt", ids["labelled"] + ids["unlabelled"])
-    (part / "classes.txt").write_text("".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(TOY_CLASSES.names, TOY_CLASSES.palette)))
+    (part / "classes.txt").write_text("".join(f"{n} {r} {g} {b}\n"
+                                              for n, (r, g, b) in zip(TOY_CLASSES.names, TOY_CLASSES.palette)))
     os.replace(part, root)
     return root
 

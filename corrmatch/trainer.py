@@ -20,7 +20,8 @@ from .config import Config, differences, from_dict, to_dict
 from .data import Folder, check_folder, resolve_split
 from .evaluation import evaluate, evaluating, trusted
 from .processes import Processes, processes
-from .runs import append_row, changes, environment, load_checkpoint, open_run, read_log, save_checkpoint, save_json, trim_rows
+from .runs import (
+    append_row, changes, environment, load_checkpoint, open_run, read_log, save_checkpoint, save_json, trim_rows)
 from .splits import Split
 from .state import TrainState, ids_of, update
 from .step import train_step  # part of this module's promise
@@ -38,17 +39,21 @@ def open_data(
 ) -> tuple[Folder, Split]:
     "Find the images of a run and check them; every error is reported before any training."
     d = config.data
-    if not d.root: raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
+    if not d.root:
+        raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
     root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root)
     if d.root == "toy" and not (root / "classes.txt").exists(): make_toy(root)
     if d.check:
-        findings = check_folder(root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, progress=progress, seed=config.seed)
+        findings = check_folder(root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch,
+                                progress=progress, seed=config.seed)
         if errors := [str(f) for f in findings if f.level == "error"]: raise DataError("\n".join(errors))
         for f in findings: warnings.warn(str(f).removeprefix("warning: "))
     folder = Folder(root)
     split = resolve_split(folder, d.labelled, d.unlabelled, d.val, config.seed)
     images = len(split.unlabelled or split.labelled)
-    if images < config.batch: raise DataError(f"batch is {config.batch}, but there are only {images} images to draw from; choose --batch {images} or less")
+    if images < config.batch:
+        raise DataError(f"batch is {config.batch}, but there are only {images} images to draw from; "
+                        f"choose --batch {images} or less")
     return folder, split
 
 # %% ../nbs/08_trainer.ipynb #cd9a218c
@@ -60,13 +65,18 @@ def plainly(loader):
         raise type(error)(said) from None if packed else error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error): raise
-        raise ChildProcessError(f"a process that loads images died ({str(error).splitlines()[0]}): often memory ran out; choose fewer --data.workers, then continue with --resume") from None
+        raise ChildProcessError(f"a process that loads images died ({str(error).splitlines()[0]}): often memory ran "
+                                "out; choose fewer --data.workers, then continue with --resume") from None
 
 # %% ../nbs/08_trainer.ipynb #719b33e3
 def share_of(batch: int, world: int, parts: int) -> int:
     "Labelled images that one process loads for a step."
-    if batch < 2 * parts: raise ValueError(f"batch is {batch}, seen in {parts} parts; batch norm needs at least two images in each: choose a batch of {2 * parts} or more")
-    if batch % (world * parts): raise ValueError(f"batch is {batch}; it cannot be shared evenly by {world} processes with system.accumulate {parts}: choose a multiple of {world * parts}")
+    if batch < 2 * parts:
+        raise ValueError(f"batch is {batch}, seen in {parts} parts; batch norm needs at least two images in each: "
+                         f"choose a batch of {2 * parts} or more")
+    if batch % (world * parts):
+        raise ValueError(f"batch is {batch}; it cannot be shared evenly by {world} processes with system.accumulate "
+                         f"{parts}: choose a multiple of {world * parts}")
     return batch // world
 
 # %% ../nbs/08_trainer.ipynb #2039ddbe
@@ -82,8 +92,10 @@ class Plan:
 
     def __post_init__(self):
         self.share = share_of(self.config.batch, self.me.world, self.config.system.accumulate)
-        if self.share == self.config.system.accumulate and self.config.data.partner == "batch" and self.config.method.unlabelled:
-            raise ValueError(f"each process sees one unlabelled image at a time, which has no neighbour for CutMix: use --data.partner crop, or a batch of {2 * self.config.batch}")
+        if (self.share == self.config.system.accumulate and self.config.data.partner == "batch"
+            and self.config.method.unlabelled):
+            raise ValueError("each process sees one unlabelled image at a time, which has no neighbour for CutMix: "
+                             f"use --data.partner crop, or a batch of {2 * self.config.batch}")
         self.per_epoch = len(self.views) // self.share            # steps
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.evaluate_at = self.config.evaluate_every * self.per_epoch
@@ -91,34 +103,44 @@ class Plan:
     def batches(self, step: int):
         "What is left of the epoch that `step` lies in; tensors are on the device."
         self.views.epoch, start = divmod(step, self.per_epoch)
-        for batch in islice(plainly(batches(self.views, self.share, self.config.data.workers, start)), self.total - step):
-            yield with_colours({k: to_device(v, self.me.device, self.config.system.channels_last) if torch.is_tensor(v) and "colours" not in k else v for k, v in batch.items()})
+        for batch in islice(plainly(batches(self.views, self.share, self.config.data.workers, start)),
+                            self.total - step):
+            yield with_colours({k: to_device(v, self.me.device, self.config.system.channels_last) if torch.is_tensor(v)
+                                and "colours" not in k else v for k, v in batch.items()})
 
-    def to_score(self, step: int) -> bool: return bool(self.split.val) and (step % self.evaluate_at == 0 or step == self.total)
+    def to_score(self, step: int) -> bool:
+        return bool(self.split.val) and (step % self.evaluate_at == 0 or step == self.total)
 
 # %% ../nbs/08_trainer.ipynb #09cf3a59
 def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Tensor:
     "Move a tensor; images (four axes) with their channels innermost if asked."
-    return x.to(device, non_blocking=True, memory_format=torch.channels_last if channels_last and x.dim() == 4 else torch.preserve_format)
+    return x.to(device, non_blocking=True, memory_format=torch.channels_last if channels_last and x.dim() == 4
+                else torch.preserve_format)
 
 # %% ../nbs/08_trainer.ipynb #3b22593a
 def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
-    if resume and (lines := differences(to_dict(from_dict(Config, json.loads((run / "config.json").read_text()))), to_dict(config))):
-        raise ValueError(f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name")
+    if resume and (lines := differences(to_dict(from_dict(Config, json.loads((run / "config.json").read_text()))),
+                                        to_dict(config))):
+        raise ValueError(f"{run} was made with other settings: {'; '.join(lines)}. "
+                         "Use the same ones, or another --name")
     if me.main: open_data(config, progress)  # one of us reads all files
     me.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
-    views = TrainingViews(folder, split, config.data.crop, config.seed, rank=me.rank, world=me.world, partner=config.data.partner, scale=config.data.scale,
-                          strong=draw_colours if config.data.colours == "device" else None, labelled_only=not config.method.unlabelled)  # an epoch is one pass over the unlabelled images in either case
+    views = TrainingViews(folder, split, config.data.crop, config.seed, rank=me.rank, world=me.world,
+                          partner=config.data.partner, scale=config.data.scale,
+                          strong=draw_colours if config.data.colours == "device" else None,
+                          # an epoch is one pass over the unlabelled images in either case
+                          labelled_only=not config.method.unlabelled)
     return Plan(config, me, run, folder, split, views)
 
 # %% ../nbs/08_trainer.ipynb #e980f7e9
 def log_row(state: TrainState, epoch: int, pseudo) -> dict:
     "One row of log.csv."
     record = state.record
-    row = {"step": state.step, "epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"], "seconds": round(time.time() - record.start, 2)} | record.means()
+    row = {"step": state.step, "epoch": epoch, "lr": state.optimizer.param_groups[0]["lr"],
+           "seconds": round(time.time() - record.start, 2)} | record.means()
     if pseudo is None: return row
     valid = pseudo.valid.sum().clamp(min=1)
     shares = record.me.reduce(torch.stack([m.sum() / valid for m in (pseudo.confident, pseudo.mask)]), "mean").tolist()
@@ -143,11 +165,15 @@ def write(run: Path, writer, name: str, row: dict):
 def score(state: TrainState, plan: Plan) -> tuple[dict, dict]:
     "Evaluate on the validation images: one row of scores.csv, and one of trusted.csv."
     c, me, tau = plan.config, plan.me, state.threshold.level
-    views, counts = EvaluationViews(plan.folder, plan.split.val[me.rank::me.world]), [torch.zeros(3, dtype=torch.int64, device=me.device)]
-    matrix = evaluate(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False, look=lambda said, labels: counts.append(trusted(said, labels, tau, c.mode)))
+    views, counts = (EvaluationViews(plan.folder, plan.split.val[me.rank::me.world]),
+                     [torch.zeros(3, dtype=torch.int64, device=me.device)])
+    matrix = evaluate(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False,
+                      look=lambda said, labels: counts.append(trusted(said, labels, tau, c.mode)))
     matrix.matrix, (known, sure, right) = me.reduce(matrix.matrix).cpu(), me.reduce(torch.stack(counts).sum(0)).tolist()
-    row = {"step": state.step, "miou": matrix.miou, "accuracy": (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()}
-    return row | dict(zip(plan.folder.classes.names, matrix.iou.tolist())), {"step": state.step, "tau": tau, "trusted": sure / max(known, 1), "right": right / max(known, 1)}
+    row = {"step": state.step, "miou": matrix.miou,
+           "accuracy": (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()}
+    return (row | dict(zip(plan.folder.classes.names, matrix.iou.tolist())),
+            {"step": state.step, "tau": tau, "trusted": sure / max(known, 1), "right": right / max(known, 1)})
 
 # %% ../nbs/08_trainer.ipynb #5e38fda9
 class Result(NamedTuple):
@@ -175,7 +201,8 @@ class Interrupt:
 def surroundings(plan: Plan) -> dict:
     "What a checkpoint says of the world that it was made in."
     lists = {name: list(getattr(plan.split, name)) for name in ("labelled", "unlabelled", "val")}
-    return {"config": to_dict(plan.config), "classes": plan.folder.classes.to_dict(), "lists": lists, "preprocessing": {"mean": list(MEAN), "std": list(STD)}, "environment": environment()}
+    return {"config": to_dict(plan.config), "classes": plan.folder.classes.to_dict(), "lists": lists,
+            "preprocessing": {"mean": list(MEAN), "std": list(STD)}, "environment": environment()}
 
 # %% ../nbs/08_trainer.ipynb #e69f7235
 def save(state: TrainState, plan: Plan, name: str):
@@ -188,22 +215,27 @@ def restore(state: TrainState, plan: Plan):
     "Load the last checkpoint, unless the data has changed since; other versions are said."
     saved = load_checkpoint(plan.run / "last.pt", plan.me.device)
     wrong, other = changes(saved, surroundings(plan))
-    if wrong: raise ValueError(f"{plan.run} was made with other data: {'; '.join(wrong)}. Bring back what was there, or begin another run under another --name")
-    if other and plan.me.main: warnings.warn(f"{plan.run}: continued in another environment ({'; '.join(other)}); the last digits may differ")
+    if wrong:
+        raise ValueError(f"{plan.run} was made with other data: {'; '.join(wrong)}. Bring back what was there, or "
+                         "begin another run under another --name")
+    if other and plan.me.main:
+        warnings.warn(f"{plan.run}: continued in another environment ({'; '.join(other)}); the last digits may differ")
     state.load_state_dict(saved)
 
 # %% ../nbs/08_trainer.ipynb #25869ae5
 def begin(state: TrainState, plan: Plan, resume: bool):
-    "Load the last checkpoint of a run that is continued, or write the first one of a new run; rows of the logs that lie after it are cut."
+    "Load the last checkpoint of a continued run and cut later rows of the logs, or write the first one of a new run."
     if resume: restore(state, plan)
     plan.me.wait()
     if not plan.me.main: return
     if not resume:
         save(state, plan, "last.pt")
         save_json(plan.run / "environment.json", environment())
-        save_json(plan.run / "config.json", to_dict(plan.config))  # the last file: a folder that has it holds a run that can be continued
+        # the last file: a folder that has it holds a run that can be continued
+        save_json(plan.run / "config.json", to_dict(plan.config))
     trim_rows(plan.run / "log.csv", state.step)
-    for name in ("scores.csv", "trusted.csv"): trim_rows(plan.run / name, state.scored)  # a score whose checkpoint was not written any more is made again
+    # a score whose checkpoint was not written any more is made again
+    for name in ("scores.csv", "trusted.csv"): trim_rows(plan.run / name, state.scored)
 
 # %% ../nbs/08_trainer.ipynb #c5af3af9
 def keep_score(state: TrainState, plan: Plan, writer, watch=None):
@@ -245,7 +277,8 @@ def train(
                     if due and state.record.steps:
                         row = log_row(state, epoch, pseudo)
                         if me.main: write(plan.run, writer, "log.csv", row)
-                        bar.set_postfix({k: f"{row[k]:.3f}" for k in ("total", "tau", "spread") if k in row} | {"mIoU": f"{100 * state.last:.1f}"})
+                        bar.set_postfix({k: f"{row[k]:.3f}" for k in ("total", "tau", "spread") if k in row}
+                                        | {"mIoU": f"{100 * state.last:.1f}"})
                     if stop := interrupt.asked if me.world == 1 else due and me.any(interrupt.asked): break
                     if config.save_every and state.step % config.save_every == 0: save(state, plan, "last.pt")
                 save(state, plan, "last.pt")

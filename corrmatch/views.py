@@ -76,7 +76,8 @@ def resize_crop_flip(
     fill: int = 255,           # mask value of the padding
 ) -> tuple[Image.Image, Image.Image | None, torch.Tensor]:  # image, mask, valid: (crop,crop) bool, False in the padding
     "The weak view: random resize, padding at the right and bottom, random crop, flip."
-    if mask is not None and mask.size != image.size: raise ValueError(f"an image of size {image.size} with a mask of size {mask.size}; make them the same size")
+    if mask is not None and mask.size != image.size:
+        raise ValueError(f"an image of size {image.size} with a mask of size {mask.size}; make them the same size")
     long = max(image.size)
     w, h = scaled_size(image.size, integer(math.floor(scale[0] * long), math.floor(scale[1] * long)))
     x, y, flip = integer(0, max(w - crop, 0)), integer(0, max(h - crop, 0)), torch.rand(()).item() < 0.5
@@ -86,7 +87,8 @@ def resize_crop_flip(
         return ImageOps.mirror(canvas) if flip else canvas
     valid = torch.zeros(crop, crop, dtype=torch.bool)
     valid[:h - y, :w - x] = True
-    return cut(image, Image.BILINEAR, 0), None if mask is None else cut(mask, Image.NEAREST, fill), valid.flip(1) if flip else valid
+    return (cut(image, Image.BILINEAR, 0), None if mask is None else cut(mask, Image.NEAREST, fill),
+            valid.flip(1) if flip else valid)
 
 # %% ../nbs/01a_views.ipynb #8181c599
 def blur(
@@ -99,7 +101,8 @@ def blur(
 # %% ../nbs/01a_views.ipynb #e2597280
 def strong_view(jitter=0.5, hue=0.25, p_jitter=0.8, p_grey=0.2, p_blur=0.5, sigma=(0.1, 2.0)):
     "Colour jitter, greyscale and blur, each with its probability: what is done to the strong view of a PIL image."
-    return v2.Compose([v2.RandomApply([v2.ColorJitter(jitter, jitter, jitter, hue)], p_jitter), v2.RandomGrayscale(p_grey),
+    return v2.Compose([v2.RandomApply([v2.ColorJitter(jitter, jitter, jitter, hue)], p_jitter),
+                       v2.RandomGrayscale(p_grey),
                        v2.RandomApply([partial(blur, radius=sigma)], p_blur)])
 
 # %% ../nbs/01a_views.ipynb #244ef6d0
@@ -126,7 +129,7 @@ def epoch_order(
     unlabelled: list[str],  # may be empty
     *key,                   # of the draw: seed and epoch
 ) -> tuple[list[str], list[str]]:
-    "The labelled and the unlabelled ids of an epoch in their order; the labelled ones are repeated, shuffled and cut to the length of the unlabelled."
+    "Labelled and unlabelled ids of an epoch; the labelled ones are repeated, shuffled and cut to the others' length."
     n = len(unlabelled or labelled)
     with seeded("order", *key):
         u = [unlabelled[i] for i in torch.randperm(n)] if unlabelled else []
@@ -136,14 +139,18 @@ def epoch_order(
 # %% ../nbs/01a_views.ipynb #1669d8cd
 class TrainingViews(Dataset):
     "One epoch of training items: a labelled image, and the weak and strong view of an unlabelled one."
-    def __init__(self, folder: Folder, split: Split, crop: int, seed=0, epoch=0, rank=0, world=1, partner="batch", scale=(0.5, 2.0), strong=None, labelled_only=False):
+    def __init__(self, folder: Folder, split: Split, crop: int, seed=0, epoch=0, rank=0, world=1, partner="batch",
+                 scale=(0.5, 2.0), strong=None, labelled_only=False):
         if partner not in ("batch", "crop"): raise ValueError(f"partner is {partner!r}; choose batch or crop")
         if crop < 1: raise ValueError(f"crop is {crop}; give the side of the crop in pixels, e.g. 321")
-        if not 0 < scale[0] <= scale[1]: raise ValueError(f"scale is {tuple(scale)}; give a smallest and a largest size relative to the image, e.g. (0.5, 2.0)")
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale is {tuple(scale)}; "
+                             "give a smallest and a largest size relative to the image, e.g. (0.5, 2.0)")
         if not 0 <= rank < world: raise ValueError(f"rank is {rank} of world {world}; ranks go from 0 to world - 1")
         if not split.labelled: raise ValueError("the labelled list is empty; at least one image needs a mask")
-        self.folder, self.split, self.crop, self.seed, self.epoch, self.rank, self.world = folder, split, crop, seed, epoch, rank, world
-        self.partner, self.scale, self.strong, self.labelled_only, self._order = partner, scale, strong or strong_view(), labelled_only, (None, None)
+        self.folder, self.split, self.crop, self.partner, self.scale = folder, split, crop, partner, scale
+        self.seed, self.epoch, self.rank, self.world = seed, epoch, rank, world
+        self.strong, self.labelled_only, self._order = strong or strong_view(), labelled_only, (None, None)
 
     def __len__(self): return len(self.split.unlabelled or self.split.labelled) // self.world
 
@@ -157,11 +164,13 @@ class TrainingViews(Dataset):
         if not 0 <= i < len(self): raise IndexError(f"item {i} of {len(self)}; items are counted from 0")
         i, (x_ids, u_ids) = int(i) * self.world + self.rank, self.order()
         image, mask = read_pair(self.folder, x_ids[i])
-        with seeded("labelled", self.seed, self.epoch, i, x_ids[i]): image, mask, _ = resize_crop_flip(image, mask, self.crop, self.scale)
+        with seeded("labelled", self.seed, self.epoch, i, x_ids[i]):
+            image, mask, _ = resize_crop_flip(image, mask, self.crop, self.scale)
         item = {"id_x": x_ids[i], "image_x": normalise(image), "labels_x": to_labels(mask)}
         if self.labelled_only or not u_ids: return item
         picture, item["id_u"] = read_listed(self.folder, u_ids[i]), u_ids[i]
-        with seeded("unlabelled", "first", self.seed, self.epoch, i, u_ids[i]): item |= self.pair(picture) | {"box": cutmix_box(self.crop)}
+        with seeded("unlabelled", "first", self.seed, self.epoch, i, u_ids[i]):
+            item |= self.pair(picture) | {"box": cutmix_box(self.crop)}
         if self.partner == "crop":
             with seeded("unlabelled", "second", self.seed, self.epoch, i, u_ids[i]): second = self.pair(picture)
             item |= {f"{k.removesuffix('_u')}_mix": v for k, v in second.items()}
@@ -171,7 +180,8 @@ class TrainingViews(Dataset):
         "Weak and strong view of one new crop."
         weak, _, valid = resize_crop_flip(picture, None, self.crop, self.scale)
         strong = self.strong(weak)  # a picture; or numbers that say how the device is to colour it, see 01d_colours
-        return {"image_w": normalise(weak), "valid_u": valid} | ({"colours": strong} if torch.is_tensor(strong) else {"image_s": normalise(strong)})
+        return ({"image_w": normalise(weak), "valid_u": valid}
+                | ({"colours": strong} if torch.is_tensor(strong) else {"image_s": normalise(strong)}))
 
 # %% ../nbs/01a_views.ipynb #267df89c
 def batches(
@@ -183,9 +193,13 @@ def batches(
     "The batches of an epoch in their fixed order, from `start` on."
     if batch < 1: raise ValueError(f"batch is {batch}; give at least 1")
     full = [list(range(i, i + batch)) for i in range(0, len(dataset) - batch + 1, batch)]
-    if not full: raise ValueError(f"batch is {batch}, but there are only {len(dataset)} items in an epoch of this process; choose a smaller batch, fewer processes or add images")
-    if not 0 <= start < len(full): raise ValueError(f"start is {start}, but the epoch has batches 0 to {len(full) - 1}; go on with the next epoch")
-    return DataLoader(dataset, batch_sampler=full[start:], num_workers=workers, pin_memory=torch.cuda.is_available(), generator=torch.Generator())
+    if not full:
+        raise ValueError(f"batch is {batch}, but there are only {len(dataset)} items in an epoch of this process; "
+                         "choose a smaller batch, fewer processes or add images")
+    if not 0 <= start < len(full):
+        raise ValueError(f"start is {start}, but the epoch has batches 0 to {len(full) - 1}; go on with the next epoch")
+    return DataLoader(dataset, batch_sampler=full[start:], num_workers=workers, pin_memory=torch.cuda.is_available(),
+                      generator=torch.Generator())
 
 # %% ../nbs/01a_views.ipynb #05d652e7
 class EvaluationViews(Dataset):

@@ -22,8 +22,10 @@ def difference(module: nn.Module, state: dict, show=3) -> str:
     "In one line, why a state dict does not fit a module; empty when it fits."
     own = module.state_dict()
     groups = {"missing": [k for k in own if k not in state], "unexpected": [k for k in state if k not in own],
-              "of another shape": [f"{k} {tuple(state[k].shape)} given, {tuple(v.shape)} needed" for k, v in own.items() if k in state and state[k].shape != v.shape]}
-    return "; ".join(f"{len(keys)} {what}: {', '.join(keys[:show])}{', ...' if len(keys) > show else ''}" for what, keys in groups.items() if keys)
+              "of another shape": [f"{k} {tuple(state[k].shape)} given, {tuple(v.shape)} needed"
+                                   for k, v in own.items() if k in state and state[k].shape != v.shape]}
+    return "; ".join(f"{len(keys)} {what}: {', '.join(keys[:show])}{', ...' if len(keys) > show else ''}"
+                     for what, keys in groups.items() if keys)
 
 # %% ../nbs/02a_weights.ipynb #ea035107
 def plainly_wrong(file: Path) -> str:
@@ -31,8 +33,11 @@ def plainly_wrong(file: Path) -> str:
     if file.is_dir(): return "is a folder: give the file of weights in it"
     with file.open("rb") as f: start = f.read(256).lstrip().lower()
     if not start: return "is empty: copy or download it again"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")): return "is a web page saved under this name: the download wanted a login or a confirmation; fetch the file in a browser"
-    if start.startswith(b"version https://git-lfs"): return "is a pointer of Git LFS, not the file itself: run `git lfs pull` where it came from"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return ("is a web page saved under this name: the download wanted a login or a confirmation; "
+                "fetch the file in a browser")
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself: run `git lfs pull` where it came from"
     return ""
 
 # %% ../nbs/02a_weights.ipynb #d00bc3ea
@@ -43,12 +48,15 @@ def unreadable(error: Exception, file: Path) -> str:
         module, name = asked.groups()
         with file.open("rb") as f: f.seek(-min(size, 256), 2); end = f.read()[:-1].rstrip(b"\n")
         if not end.endswith(f"{module}\n{name}".rstrip("\n").encode()):
-            return f"asks for {module}.{name} while it is read, which can run code, and is refused: have its author save the tensors alone, torch.save(model.state_dict(), file)"
-    return f"is no file of tensors, or a damaged one ({size} bytes): copy or download it again, or make one with torch.save(model.state_dict(), file)"
+            return (f"asks for {module}.{name} while it is read, which can run code, and is refused: have its author "
+                    "save the tensors alone, torch.save(model.state_dict(), file)")
+    return (f"is no file of tensors, or a damaged one ({size} bytes): copy or download it again, or make one with "
+            "torch.save(model.state_dict(), file)")
 
 # %% ../nbs/02a_weights.ipynb #d95bcb18
 _scalar = np.float64(0).__reduce__()[0]  # the function that makes a NumPy number
-_numbers = [(_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), np.dtype, *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8")}]
+_numbers = [(_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), np.dtype,
+            *{type(np.dtype(t)) for t in ("f4", "f8", "i4", "i8")}]
 
 def read_file(file):
     "What is in a file of weights: tensors and plain values. Nothing in it is run."
@@ -71,11 +79,13 @@ def read_state(
 ) -> dict:    # name -> tensor
     "A state dict, taken out of its wrapping."
     state, name = (weights, "the state dict") if isinstance(weights, Mapping) else (read_file(weights), weights)
-    if not isinstance(state, Mapping): raise ValueError(f"{name} holds a {type(state).__name__}: expected a state dict, names with tensors")
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{name} holds a {type(state).__name__}: expected a state dict, names with tensors")
     for key in WRAPPINGS:
         if isinstance(state.get(key), Mapping): state = state[key]
     if strange := [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]:
-        raise ValueError(f"{name} holds {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}: expected names with tensors, at the top or under {', '.join(WRAPPINGS)}")
+        raise ValueError(f"{name} holds {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}: expected names "
+                         f"with tensors, at the top or under {', '.join(WRAPPINGS)}")
     for prefix in PREFIXES:
         if all(k.startswith(prefix) for k in state): state = {k.removeprefix(prefix): v for k, v in state.items()}
     return dict(state)
@@ -89,24 +99,33 @@ def suspicion(own: dict, state: dict) -> str:
     classes = lambda d: len(d["classifier.weight"]) if "classifier.weight" in d else 0
     both = lambda f: f(own) and f(state) and f(own) != f(state)
     said = []
-    if any(k.startswith("aux_classifier.") or k.startswith("classifier.4.") for k in state): return "the file is a segmentation network of torchvision, of which only the encoder can be used"
-    if "corr.conv1.weight" in own and "classifier.weight" in state and "corr.conv1.weight" not in state: said.append("the file is a segmenter without the correlation branch (proj, corr)")
+    if any(k.startswith("aux_classifier.") or k.startswith("classifier.4.") for k in state):
+        return "the file is a segmentation network of torchvision, of which only the encoder can be used"
+    if "corr.conv1.weight" in own and "classifier.weight" in state and "corr.conv1.weight" not in state:
+        said.append("the file is a segmenter without the correlation branch (proj, corr)")
     if both(classes): said.append(f"the file is for {classes(state)} classes, the network for {classes(own)}")
-    if both(stem): said.append(f"the file has the {stem(state)} stem, the network the {stem(own)} one: choose stem={stem(state)!r}")
-    if both(blocks): said.append(f"stage 3 has {blocks(state)} blocks in the file and {blocks(own)} in the network: another depth")
+    if both(stem):
+        said.append(f"the file has the {stem(state)} stem, the network the {stem(own)} one: "
+                    f"choose stem={stem(state)!r}")
+    if both(blocks):
+        said.append(f"stage 3 has {blocks(state)} blocks in the file and {blocks(own)} in the network: another depth")
     return "; ".join(said)
 
 # %% ../nbs/02a_weights.ipynb #ca09d32b
 def imagenet_state(backbone: nn.Module) -> dict:
-    "ImageNet weights for an encoder: torchvision's (version 1), downloaded once and then kept by torch, or those that the encoder itself knows."
+    "ImageNet weights for an encoder: torchvision's (version 1), downloaded once, or those that the encoder knows."
     if hasattr(backbone, "pretrained_state"): return backbone.pretrained_state()
     if getattr(backbone, "stem", None) != "plain":
-        raise ValueError("torchvision's ImageNet weights have the plain 7x7 stem, this encoder has not: use stem='plain', or give the file of a pretrained encoder like this one")
+        raise ValueError("torchvision's ImageNet weights have the plain 7x7 stem, this encoder has not: use "
+                         "stem='plain', or give the file of a pretrained encoder like this one")
     if backbone.width != 64 or not isinstance(backbone.depth, str):
-        raise ValueError(f"torchvision has ImageNet weights for {', '.join(ENCODERS)} of width 64, not for {backbone.depth} of width {backbone.width}")
+        raise ValueError(f"torchvision has ImageNet weights for {', '.join(ENCODERS)} of width 64, not for "
+                         f"{backbone.depth} of width {backbone.width}")
     weights = get_model_weights(backbone.depth).IMAGENET1K_V1
     try: return weights.get_state_dict(progress=True, check_hash=True)
-    except Exception as e: raise OSError(f"{weights.url} cannot be fetched ({str(e).splitlines()[0] if str(e) else type(e).__name__}): download it elsewhere and give the file instead of 'imagenet'") from None
+    except Exception as e:
+        raise OSError(f"{weights.url} cannot be fetched ({str(e).splitlines()[0] if str(e) else type(e).__name__}): "
+                      "download it elsewhere and give the file instead of 'imagenet'") from None
 
 # %% ../nbs/02a_weights.ipynb #62532adf
 def load_weights(
@@ -120,9 +139,12 @@ def load_weights(
     state = {k: v for k, v in state.items() if not k.startswith(tuple(drop))}
     whole = any(k.startswith("backbone.") for k in state)
     target = module if whole else encoder
-    if whole and target is encoder: state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    if whole and target is encoder:
+        state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
     own = target.state_dict()
-    if hasattr(encoder, "pretrained_state") and not whole and not state.keys() <= own.keys(): state = encoder.pretrained_state(state)  # another project's names
+    # another project's names
+    if hasattr(encoder, "pretrained_state") and not whole and not state.keys() <= own.keys():
+        state = encoder.pretrained_state(state)
     filled = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")} | state
     if wrong := difference(target, filled):
         name = "the weights" if isinstance(weights, Mapping) else f"the weights of {weights}"

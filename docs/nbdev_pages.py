@@ -22,13 +22,15 @@ def pages() -> list[str]:
     return sorted((n for n in names if n != "index"), key=lambda n: (n.count("/"), not n[0].isdigit(), n))
 
 
-PARTS = {"The method, step by step": "09", "Run it": "20", "Tutorials": "23", "Look it up": "99"}  # caption -> the number before which its pages end
+# caption -> the number before which its pages end
+PARTS = {"The method, step by step": "09", "Run it": "20", "Tutorials": "23", "Look it up": "99"}
 
 
 def parts() -> dict[str, list[str]]:
     "The side bar: the pages in reading order, part by part."
     ends, found = list(PARTS.items()), {}
-    for page in pages(): found.setdefault(next((caption for caption, end in ends if page[:2] < end), ends[-1][0]), []).append(page)
+    for page in pages():
+        found.setdefault(next((caption for caption, end in ends if page[:2] < end), ends[-1][0]), []).append(page)
     return found
 
 
@@ -56,8 +58,10 @@ def entry(node, module, patched):
     if node.name.startswith("_") or getattr(obj, "__module__", module) != module: return None
     if kind == "autofunction" or not inspect.isclass(obj):
         return [f".. autofunction:: {module}.{node.name}"] if callable(obj) else None
-    elsewhere = patched.get((module, node.name), []) + list(getattr(obj, "_fields", ()))  # shown in their own cell; fields of a named tuple
-    return [f".. autoclass:: {module}.{node.name}", "   :members:"] + ([f"   :exclude-members: {', '.join(elsewhere)}"] if elsewhere else [])
+    # shown in their own cell; fields of a named tuple
+    elsewhere = patched.get((module, node.name), []) + list(getattr(obj, "_fields", ()))
+    return ([f".. autoclass:: {module}.{node.name}", "   :members:"]
+            + ([f"   :exclude-members: {', '.join(elsewhere)}"] if elsewhere else []))
 
 
 def api(source: str, module: str, patched: dict, seen: set) -> str:
@@ -108,14 +112,17 @@ def rewrite(nb, docname: str, patched: dict):
         cells.append(cell)
     name = docname.rsplit("/", 1)[-1]
     words = "" if name == "24_glossary" else " A word that is new? [Glossary](24_glossary.ipynb)."
-    link = new_markdown_cell(f":::{{container}} download-notebook\n{{download}}`Download this notebook <{name}.ipynb>`, or open them all with `make lab`.{words}\n:::")
+    link = new_markdown_cell(f":::{{container}} download-notebook\n{{download}}`Download this notebook "
+                             f"<{name}.ipynb>`, or open them all with `make lab`.{words}\n:::")
     cells.insert(1 if docname != "index" else len(cells), link)
     if docname == "index":
         for caption, names in parts().items():
-            cells.append(new_markdown_cell("```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(names) + "\n```"))
+            cells.append(new_markdown_cell("```{toctree}\n:hidden:\n:caption: " + caption + "\n\n"
+                                           + "\n".join(names) + "\n```"))
     nb.cells = cells
     lengths = [cell.source.count("\n") + 1 for cell in cells]
-    nb.metadata["source_map"] = [sum(lengths[:i]) for i in range(len(cells))]  # else MyST-NB pads cell i with 10,000 i empty lines
+    # else MyST-NB pads cell i with 10,000 i empty lines
+    nb.metadata["source_map"] = [sum(lengths[:i]) for i in range(len(cells))]
 
 
 def read_page(app, docname, content):
@@ -132,19 +139,22 @@ def import_all(app):
     for module in modules():
         importlib.import_module(module)
         for node in ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and (owner := patched_class(node, module)): app.patched.setdefault(owner, []).append(node.name)
+            if isinstance(node, ast.FunctionDef) and (owner := patched_class(node, module)):
+                app.patched.setdefault(owner, []).append(node.name)
 
 
 def plain(text: str) -> str:
     "One docstring line as reST: code in back-ticks stays code, nothing else is markup."
     parts = re.split(r"(`+[^`]+`+)", text)
-    return "".join(f"\\ ``{p.strip('`')}``\\ " if i % 2 else re.sub(r"([*|\\_`])", r"\\\1", p) for i, p in enumerate(parts))
+    return "".join(f"\\ ``{p.strip('`')}``\\ " if i % 2 else re.sub(r"([*|\\_`])", r"\\\1", p)
+                   for i, p in enumerate(parts))
 
 
 def describe(app, what, name, obj, options, lines):
     "Docstrings as plain text; comments beside parameters become their descriptions."
     if not name.startswith(f"{PACKAGE}."): return
-    if what == "class" and (obj.__doc__ or "").startswith(f"{obj.__name__}("): lines.clear()  # the docstring that dataclass makes up
+    # the docstring that dataclass makes up
+    if what == "class" and (obj.__doc__ or "").startswith(f"{obj.__name__}("): lines.clear()
     lines[:] = [plain(line) for line in lines]
     if what not in ("function", "method", "class"): return
     try: found = docments(obj, full=True)
@@ -152,7 +162,8 @@ def describe(app, what, name, obj, options, lines):
     lines.append("")
     for par, info in found.items():
         if comment := getattr(info, "docment", None):
-            lines.append(f":{'returns' if par == 'return' else f'param {par}'}: " + plain(" ".join(str(comment).split())))
+            lines.append(f":{'returns' if par == 'return' else f'param {par}'}: "
+                         + plain(" ".join(str(comment).split())))
 
 
 def setup(app):

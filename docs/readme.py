@@ -43,7 +43,8 @@ def readme(root: Path = ROOT) -> dict[str, bytes]:
         new = f"index_files/picture_{number}.png"  # a name that stays when cells move
         text, files[new] = text.replace(old, new), content
     chinese = FRONT.sub("", (root / "nbs" / "zh.md").read_text(encoding="utf-8"))
-    whole = {"README.md": NOTE.format("index.ipynb") + re.sub(r"\n{3,}", "\n\n", text).strip(), "README.zh.md": NOTE.format("zh.md") + to_root(chinese).strip()}
+    whole = {"README.md": NOTE.format("index.ipynb") + re.sub(r"\n{3,}", "\n\n", text).strip(),
+             "README.zh.md": NOTE.format("zh.md") + to_root(chinese).strip()}
     return {name: (content + "\n").encode() for name, content in whole.items()} | files
 
 

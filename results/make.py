@@ -23,7 +23,8 @@ from corrmatch.results import bars, collect, load_run, over_seeds, score_table, 
 from corrmatch.runs import read_log
 
 HERE = Path(__file__).parent
-METHODS = {"labelled only": "labelled_only", "weak to strong": "weak_to_strong", "pixel propagation": "pixel_only", "CorrMatch": "corrmatch"}
+METHODS = {"labelled only": "labelled_only", "weak to strong": "weak_to_strong", "pixel propagation": "pixel_only",
+           "CorrMatch": "corrmatch"}
 PAGES = sorted((HERE.parent / "nbs").glob("13[ac-f]_*.ipynb"))  # they show what these logs hold
 
 
@@ -35,15 +36,18 @@ def tables():
     for recipe in measured_recipes():
         folder = HERE / recipe
         runs = collect(sorted(p.parent for p in folder.glob("*_seed*/config.json")))
-        runs["device"] = [pd.read_json(p, typ="series")["device"] for p in sorted(folder.glob("*_seed*/environment.json"))]
+        runs["device"] = [pd.read_json(p, typ="series")["device"]
+                          for p in sorted(folder.glob("*_seed*/environment.json"))]
         runs.to_csv(folder / "runs.csv", index=False, float_format="%.2f")
         found = {method: sorted(folder.glob(f"{run}_seed*")) for method, run in METHODS.items()}
         main = over_seeds({m: there for m, there in found.items() if there})
         main.to_csv(HERE / f"{recipe}.csv", index_label="method", float_format="%.2f")
-        print(f"\n{recipe}: mIoU on its validation images, %, mean and spread over the seeds; {len(runs)} runs\n\n{main.round(1).to_string()}")
+        print(f"\n{recipe}: mIoU on its validation images, %, mean and spread over the seeds; {len(runs)} "
+              f"runs\n\n{main.round(1).to_string()}")
     (HERE / "tables").mkdir(exist_ok=True)
     for name in TABLES[1:]:
-        if measured := measured_in(HERE, name): side_by_side(name, measured).to_csv(HERE / "tables" / f"{name}.csv", float_format="%.2f")
+        if measured := measured_in(HERE, name):
+            side_by_side(name, measured).to_csv(HERE / "tables" / f"{name}.csv", float_format="%.2f")
 
 
 def pages():
@@ -57,7 +61,8 @@ def pages():
 def pictures(root: str | None):
     "Curves, IoU class by class, and what the networks say about the first validation images, for the runs of seed 0."
     for recipe in measured_recipes():
-        runs = {m: folder for m, run in METHODS.items() if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()}
+        runs = {m: folder for m, run in METHODS.items()
+                if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()}
         if not runs: continue
         data = root if recipe != "toy" else "toy"
         logs, scores = ({m: read_log(run, name) for m, run in runs.items()} for name in ("log.csv", "scores.csv"))
@@ -67,14 +72,17 @@ def pictures(root: str | None):
         panels, titles = [], []
         net, classes, config = load_run(runs["CorrMatch"], "last")
         views = validation_views(config, data)
-        if recipe == "toy": draw(run_picture(net, views, classes, logs["CorrMatch"]["tau"].iloc[-1], rows=range(4)), "images"); continue
+        if recipe == "toy":
+            draw(run_picture(net, views, classes, logs["CorrMatch"]["tau"].iloc[-1], rows=range(4)), "images"); continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():
                 panels.append(colour(predict(load_run(run, "last")[0], views[i]["image"]), classes)); titles.append(m)
             e = explain(net, views[i]["image"], logs["CorrMatch"]["tau"].iloc[-1])
-            panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]; titles += ["trusted alone", "regions have spread"]
+            panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]
+            titles += ["trusted alone", "regions have spread"]
         fig = show_images(panels, titles, columns=len(runs) + 2)
-        fig.legend([plt.Rectangle((0, 0), 1, 1, color=[v / 255 for v in c]) for c in classes.palette], classes.names, loc="lower center", ncol=6, fontsize=7, frameon=False, bbox_to_anchor=(.5, -.06))
+        fig.legend([plt.Rectangle((0, 0), 1, 1, color=[v / 255 for v in c]) for c in classes.palette], classes.names,
+                   loc="lower center", ncol=6, fontsize=7, frameon=False, bbox_to_anchor=(.5, -.06))
         draw(fig, "predictions")
 
 
@@ -86,7 +94,9 @@ class Arguments:
 
 if __name__ == "__main__":
     a = tyro.cli(Arguments, description=__doc__)
-    if a.what not in ("tables", "pictures"): sys.exit(f"results/make.py {a.what}: choose tables or pictures; runs come from `corrmatch reproduce TABLE --out runs/results --keep results`")
+    if a.what not in ("tables", "pictures"):
+        sys.exit(f"results/make.py {a.what}: choose tables or pictures; runs come from `corrmatch reproduce TABLE "
+                 "--out runs/results --keep results`")
     if a.what == "pictures": pictures(a.root)
     tables()
     pages()

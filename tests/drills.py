@@ -20,8 +20,11 @@ def dataset(folder: Path) -> Path: return make_toy(folder / "toy", labelled=8, u
 def config(folder: Path, name: str, **changes) -> Config:
     "Eight steps on the dataset of the folder; an epoch has four."
     system = SystemConfig("cpu", skip_bad_steps=changes.pop("skip", 0), accumulate=changes.pop("accumulate", 1))
-    c = Config(name, DataConfig(str(folder / "toy"), "labelled", val="val", crop=32, check=False, workers=changes.pop("workers", 0)), TINY, MethodConfig(num_shapes=8, threshold_init=0.3),
-               OptimConfig(changes.pop("lr", 0.01)), system, batch=4, steps=8, log_every=3, save_every=2, out=str(folder / "runs"))
+    c = Config(name, DataConfig(str(folder / "toy"), "labelled", val="val", crop=32, check=False,
+                                workers=changes.pop("workers", 0)), TINY,
+               MethodConfig(num_shapes=8, threshold_init=0.3),
+               OptimConfig(changes.pop("lr", 0.01)), system, batch=4, steps=8, log_every=3, save_every=2,
+               out=str(folder / "runs"))
     return replace(c, **changes)
 
 

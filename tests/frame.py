@@ -29,7 +29,8 @@ def module_of(path: Path):
 
 def copy_tree(target: Path) -> Path:
     "Copy what export, clean, README and packaging read and write, so that they never touch the tree other tests are using."
-    for part in ("settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "constraints.txt", "README.md", "README.zh.md", "CHANGELOG.md", "LICENSE"):
+    for part in ("settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "constraints.txt", "README.md",
+                 "README.zh.md", "CHANGELOG.md", "LICENSE"):
         if (ROOT / part).exists(): shutil.copy(ROOT / part, target / part)
     ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "_build", ".last_checked", "*.safetensors")
     for folder in ("nbs", "corrmatch", "docs", "index_files"):

@@ -29,17 +29,20 @@ def texts(cell) -> str:
     for o in cell.outputs:
         data = o.get("data", {})
         said += [o.get("text", "")] + [data[kind] for kind in ("text/html", "text/markdown") if kind in data]
-        if not any(kind.startswith("image/") or kind == "text/html" for kind in data): said.append(data.get("text/plain", ""))
+        if not any(kind.startswith("image/") or kind == "text/html" for kind in data):
+            said.append(data.get("text/plain", ""))
     lines = "\n".join(said).splitlines()  # without empty ones: where a stream is cut into outputs is chance
     return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(s.rstrip() for s in lines if s.strip()))
 
 
 def pictures(cell) -> list:
-    found = [data[kind] for o in cell.outputs for data in [o.get("data", {})] for kind in ("image/png", "image/jpeg") if kind in data]
+    found = [data[kind] for o in cell.outputs for data in [o.get("data", {})] for kind in ("image/png", "image/jpeg")
+             if kind in data]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), float) for p in found]
 
 
-def sliders(cell) -> bool: return any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in cell.outputs)
+def sliders(cell) -> bool:
+    return any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in cell.outputs)
 
 
 def difference(saved, fresh) -> str:
@@ -47,10 +50,12 @@ def difference(saved, fresh) -> str:
     if sliders(fresh): return ""
     a, b = texts(saved), texts(fresh)
     if a != b:
-        then, now = next(((x, y) for x, y in zip(a.splitlines() + [""], b.splitlines() + [""]) if x != y), (a[-80:], b[-80:]))
+        then, now = next(((x, y) for x, y in zip(a.splitlines() + [""], b.splitlines() + [""]) if x != y),
+                         (a[-80:], b[-80:]))
         return f"saved {then[:150]!r}, now {now[:150]!r}"
     one, other = pictures(saved), pictures(fresh)
-    if [p.shape for p in one] != [p.shape for p in other]: return f"pictures of {[p.shape[:2] for p in one]} were saved, now {[p.shape[:2] for p in other]}"
+    if [p.shape for p in one] != [p.shape for p in other]:
+        return f"pictures of {[p.shape[:2] for p in one]} were saved, now {[p.shape[:2] for p in other]}"
     far = [np.abs(p - q).mean() for p, q in zip(one, other)]
     return f"a picture differs by {max(far):.1f} of 255 on average" if far and max(far) > NEARLY else ""
 
@@ -63,10 +68,12 @@ def compare(path) -> list[str]:
     runner = NotebookClient(fresh, timeout=900, resources={"metadata": {"path": str(Path(path).parent)}})
     try: runner.execute()
     except CellExecutionError as error: return [f"{Path(path).name} stops with {error.ename}: {error.evalue[:300]}"]
-    return [f"{Path(path).name}, cell {i}: {told}" for i, (a, b) in enumerate(zip(saved.cells, fresh.cells)) if a.cell_type == "code" and not may_differ(a) and (told := difference(a, b))]
+    return [f"{Path(path).name}, cell {i}: {told}" for i, (a, b) in enumerate(zip(saved.cells, fresh.cells))
+            if a.cell_type == "code" and not may_differ(a) and (told := difference(a, b))]
 
 
 if __name__ == "__main__":
-    found = [line for p in (sys.argv[1:] or sorted((Path(__file__).parents[1] / "nbs").glob("[!_.]*.ipynb"))) for line in compare(p)]
+    found = [line for p in (sys.argv[1:] or sorted((Path(__file__).parents[1] / "nbs").glob("[!_.]*.ipynb")))
+             for line in compare(p)]
     print("\n".join(found) or "what was saved is what a fresh run shows")
     sys.exit(bool(found))

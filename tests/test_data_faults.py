@@ -27,7 +27,8 @@ def data(image, form="PNG", **options):
     return buffer.getvalue()
 
 
-def picture(i=0, mode="RGB"): return Image.fromarray(np.random.default_rng(i).integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)).convert(mode)
+def picture(i=0, mode="RGB"):
+    return Image.fromarray(np.random.default_rng(i).integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)).convert(mode)
 
 
 def mask(values): return data(Image.fromarray(np.asarray(values)))
@@ -61,7 +62,8 @@ class Sample:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
-    def lines(self, name, *letters, end="\n", raw=None): self.write(self.list, name, (raw or "".join(self.id(i) + end for i in letters)).encode())
+    def lines(self, name, *letters, end="\n", raw=None):
+        self.write(self.list, name, (raw or "".join(self.id(i) + end for i in letters)).encode())
 
     def check(self, labelled="labelled", **settings): return check_folder(self.root, labelled, **settings)
 
@@ -101,22 +103,27 @@ FAULTS = {  # name -> what is done to the sample, words of the finding
     "16-bit mask": (damaged_mask(mask(labels_of(0).astype(np.uint16))), ["a", "mode I;16", "8-bit"]),
     "mask of zero bytes": (damaged_mask(b""), ["a", "not an image (0 bytes)"]),
     "mask truncated": (damaged_mask(data(picture(0, "L"))[:200]), ["a", "cannot be decoded"]),
-    "image truncated": (damaged_image(data(picture())[:400]), ["c", "cannot be decoded", "replace the file or remove its id"]),
+    "image truncated": (damaged_image(data(picture())[:400]),
+                        ["c", "cannot be decoded", "replace the file or remove its id"]),
     "image cut in its header": (damaged_image(data(picture())[:20]), ["c", "cannot be decoded"]),
     "image of zero bytes": (damaged_image(b""), ["c", "not an image (0 bytes)"]),
     "image is text": (damaged_image(b"<html>404</html>"), ["c", "not an image (16 bytes)"]),
-    "16-bit image": (damaged_image(mask(np.full(SIZE[::-1], 999, np.uint16))), ["c", "more than 8 bits", "8-bit image"]),
+    "16-bit image": (damaged_image(mask(np.full(SIZE[::-1], 999, np.uint16))),
+                     ["c", "more than 8 bits", "8-bit image"]),
     "decompression bomb": (damaged_image(bomb()), ["c", "more pixels than can be read safely", "smaller images"]),
     "empty list": (listed(raw="\n\r\n"), ["labelled.txt", "empty", "one image id per line"]),
     "id twice": (listed("a", "b", "a"), ["labelled.txt, line 3", "line 1", "remove one"]),
     "id climbs out": (listed(raw="../a\n"), ["labelled.txt, line 1", "'../a'", "below the image folder"]),
     "id is absolute": (listed(raw="/etc/passwd\n"), ["labelled.txt, line 1", "'/etc/passwd'"]),
     "id has a second name": (listed(raw="./a\n"), ["labelled.txt, line 1", "'./a'"]),
-    "list is not UTF-8": (lambda s: s.path(s.list, "labelled").write_bytes("a\n".encode("utf-16")), ["labelled.txt", "UTF-8"]),
+    "list is not UTF-8": (lambda s: s.path(s.list, "labelled").write_bytes("a\n".encode("utf-16")),
+                          ["labelled.txt", "UTF-8"]),
     "list names an absent image": (listed("a", "zebra"), ["zebra", "a list names this image", "not there"]),
     "no images": (lambda s: [s.path(s.image, i).unlink() for i in "abcdef"], ["no image in it"]),
-    "classes twice": (lambda s: (s.root / "classes.txt").write_text("red\nred\n"), ["classes.txt", "two classes are called 'red'"]),
-    "classes not in UTF-8": (lambda s: (s.root / "classes.txt").write_text("caf\xe9\n", encoding="latin-1"), ["classes.txt", "not text in UTF-8", "save it as UTF-8"]),
+    "classes twice": (lambda s: (s.root / "classes.txt").write_text("red\nred\n"),
+                      ["classes.txt", "two classes are called 'red'"]),
+    "classes not in UTF-8": (lambda s: (s.root / "classes.txt").write_text("caf\xe9\n", encoding="latin-1"),
+                             ["classes.txt", "not text in UTF-8", "save it as UTF-8"]),
     "classes empty": (lambda s: (s.root / "classes.txt").write_text(""), ["classes.txt", "0 class names"])}
 
 
@@ -148,7 +155,8 @@ def test_a_setting_that_cannot_be_is_one_finding(sample, settings, words):
 
 
 def test_missing_folders_are_found(tmp_path):
-    for path, words in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "no JPEGImages/ or images/ or leftImg8bit/ in it")):
+    for path, words in ((tmp_path / "nowhere", "no such folder"),
+                        (tmp_path, "no JPEGImages/ or images/ or leftImg8bit/ in it")):
         (finding,) = check_folder(path)
         assert finding.level == "error" and words in finding.found and str(path) in finding.file
     Sample(tmp_path / "VOC2012", "voc")
@@ -182,7 +190,8 @@ def test_many_findings_of_a_kind_are_counted(tmp_path):
     (lambda s: s.lines("train", *"abcdef"), {}, "both unlabelled and validation: 1"),
     (lambda s: None, {"unlabelled": "train"}, "both labelled and unlabelled: 2"),
     (lambda s: None, {"crop": 64}, "half as long as the crop of 64"),
-    (lambda s: [s.write(s.mask, i, mask((labels_of(0) > 0).astype(np.uint8) * 255)) for i in "ab"], {}, "no class but ground")])
+    (lambda s: [s.write(s.mask, i, mask((labels_of(0) > 0).astype(np.uint8) * 255)) for i in "ab"], {},
+     "no class but ground")])
 def test_what_is_possible_but_rarely_meant_is_a_warning(sample, damage, settings, words):
     damage(sample)
     (finding,) = sample.check(**settings)
@@ -198,7 +207,8 @@ def turned(s):
     lambda s: s.lines("labelled", raw=f"\ufeff{s.id('a')}\r\n\r\n{s.id('b')}\r\n"),
     lambda s: s.write(s.mask, "c", b"not read, as c is unlabelled"),
     lambda s: s.write(s.mask, "a", mask(np.full(SIZE[::-1], 255, np.uint8))),
-    turned], ids=["list from Windows", "damaged mask of an unlabelled image", "mask ignored everywhere", "photograph stored lying down"])
+    turned], ids=["list from Windows", "damaged mask of an unlabelled image", "mask ignored everywhere",
+                  "photograph stored lying down"])
 def test_what_looks_like_a_fault_but_is_none_is_not_reported(sample, change):
     change(sample)
     assert sample.check() == []
@@ -274,11 +284,13 @@ def test_an_unmasked_image_is_never_drawn_as_labelled(sample):
 def test_protocols_are_sound(name):
     split = protocol(name)
     assert len(split.labelled) == int(name.split("_")[-1])
-    assert len({*split.labelled, *split.unlabelled, *split.val}) == sum(map(len, (split.labelled, split.unlabelled, split.val)))
+    assert (len({*split.labelled, *split.unlabelled, *split.val})
+            == sum(map(len, (split.labelled, split.unlabelled, split.val))))
 
 
 def test_a_fraction_is_rounded_up_as_the_published_sizes_are():
-    for fraction, total, size in ((1 / 16, 10582, 662), (1 / 8, 10582, 1323), (1 / 16, 1464, 92), (1 / 30, 2975, 100), (1 / 8, 367, 46)):
+    for fraction, total, size in ((1 / 16, 10582, 662), (1 / 8, 10582, 1323), (1 / 16, 1464, 92), (1 / 30, 2975, 100),
+                                  (1 / 8, 367, 46)):
         assert len(make_split(map(str, range(total)), fraction).labelled) == size
 
 

@@ -11,9 +11,12 @@ from corrmatch.propagation import propagate_regions
 from corrmatch.threshold import DynamicThreshold
 
 FULL = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "losses.safetensors"
-pytestmark = pytest.mark.skipif(not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)")
-NAMES = {"loss_x": "hard_x", "loss_x_corr": "corr_x", "loss_u_s1": "hard_u", "loss_u_corr_s1": "corr_s", "loss_u_corr_w": "corr_w",
-         "loss_u_corr": "corr_u", "loss_u_kl": "soft_u", "loss_u_w_fp": "fp_u", "loss": "total"}  # recorded name -> ours
+pytestmark = pytest.mark.skipif(not FULL.exists(), reason="the full reference tensors are not here (set "
+                                                          "CORRMATCH_GOLDEN to their folder)")
+NAMES = {"loss_x": "hard_x", "loss_x_corr": "corr_x", "loss_u_s1": "hard_u", "loss_u_corr_s1": "corr_s",
+         "loss_u_corr_w": "corr_w",
+         # recorded name -> ours
+         "loss_u_corr": "corr_u", "loss_u_kl": "soft_u", "loss_u_w_fp": "fp_u", "loss": "total"}
 PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-12)}
 CASES = ("main", "ohem", "one_ignored")
 
@@ -48,7 +51,8 @@ def test_terms_threshold_and_masks(case, precision):
     assert abs(tau - of(f"threshold_{precision}").item()) <= tol
     for recorded, name in NAMES.items():
         assert abs(terms[name].item() - of(f"{recorded}_{precision}").item()) <= tol, name
-    for recorded, ours in (("labels_out", pseudo.labels), ("mask_out", pseudo.mask), ("mask_confident", pseudo.confident)):
+    for recorded, ours in (("labels_out", pseudo.labels), ("mask_out", pseudo.mask),
+                           ("mask_confident", pseudo.confident)):
         if of(recorded) is not None: assert torch.equal(of(recorded).long(), ours.long()), recorded
 
 

@@ -17,9 +17,12 @@ FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
 FULL, NARROW = GOLDEN / "model_full.safetensors", GOLDEN / "model_narrow.safetensors"
 NOT_HERE = "the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"
-FILES = [pytest.param(FIXTURES / FULL.name, id="fixture"), pytest.param(FULL, id="full", marks=pytest.mark.skipif(not FULL.exists(), reason=NOT_HERE))]
-CASES = {"mini_os8": ((Bottleneck, (1, 1, 1, 1)), 5, 8, (6, 12, 18), False), "mini_os16": ((Bottleneck, (1, 1, 1, 1)), 5, 16, (12, 24, 36), False),
-         "resnet50_os16_multigrid": ("resnet50", 21, 16, (6, 12, 18), True), "resnet101_os8": ("resnet101", 21, 8, (6, 12, 18), False)}
+FILES = [pytest.param(FIXTURES / FULL.name, id="fixture"),
+         pytest.param(FULL, id="full", marks=pytest.mark.skipif(not FULL.exists(), reason=NOT_HERE))]
+CASES = {"mini_os8": ((Bottleneck, (1, 1, 1, 1)), 5, 8, (6, 12, 18), False),
+         "mini_os16": ((Bottleneck, (1, 1, 1, 1)), 5, 16, (12, 24, 36), False),
+         "resnet50_os16_multigrid": ("resnet50", 21, 16, (6, 12, 18), True),
+         "resnet101_os8": ("resnet101", 21, 8, (6, 12, 18), False)}
 TOL = 1e-4  # float32 here, float64 there
 
 
@@ -39,7 +42,8 @@ class Net(DeepLabV3Plus):
 def value(name: str, like: torch.Tensor) -> torch.Tensor:
     "The entry of a state dict that the fill rule gives to a name and a shape."
     if name.endswith("num_batches_tracked"): return torch.zeros_like(like)
-    x = np.arange(like.numel(), dtype=np.uint32) + np.uint32(zlib.crc32(name.encode()))  # wraps at 2^32, as do the products
+    # wraps at 2^32, as do the products
+    x = np.arange(like.numel(), dtype=np.uint32) + np.uint32(zlib.crc32(name.encode()))
     x ^= x >> np.uint32(16); x *= np.uint32(0x7FEB352D)
     x ^= x >> np.uint32(15); x *= np.uint32(0x846CA68B)
     x ^= x >> np.uint32(16)
@@ -57,14 +61,18 @@ def close(got, want, what):
 
 def nearly_equal(shapes, want, what):
     "Binary shapes: a row's entries near the cut may flip in float32."
-    assert shapes.dtype == torch.bool and (shapes != want.bool()).float().mean() < 1e-3, (what, (shapes != want.bool()).sum())
+    assert shapes.dtype == torch.bool and (shapes != want.bool()).float().mean() < 1e-3, \
+        (what, (shapes != want.bool()).sum())
 
 
 def test_fill_rule_check_values():
-    want = {"classifier.bias": [0.05139641, 0.10667613, 0.10215036, -0.06509310], "backbone.conv1.0.weight": [0.13970983, 0.13316043, 0.03319694, -0.16034764],
-            "head.b1.1.running_var": [1.12271070, 1.07916105, 1.09746456, 1.16358423], "backbone.bn1.weight": [0.90310723, 1.15955186, 0.85848099, 1.15404630]}
+    want = {"classifier.bias": [0.05139641, 0.10667613, 0.10215036, -0.06509310],
+            "backbone.conv1.0.weight": [0.13970983, 0.13316043, 0.03319694, -0.16034764],
+            "head.b1.1.running_var": [1.12271070, 1.07916105, 1.09746456, 1.16358423],
+            "backbone.bn1.weight": [0.90310723, 1.15955186, 0.85848099, 1.15404630]}
     with torch.device("meta"): state = Net(ResNet(), 21).state_dict()
-    for name, numbers in want.items(): assert (value(name, state[name]).flatten()[:4] - torch.tensor(numbers)).abs().max() < 1e-8, name
+    for name, numbers in want.items():
+        assert (value(name, state[name]).flatten()[:4] - torch.tensor(numbers)).abs().max() < 1e-8, name
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -95,15 +103,18 @@ def test_narrow(stride, rates, dtype, tol):
     d = load_file(NARROW)
     state = {k.removeprefix("state."): v for k, v in d.items() if k.startswith("state.")}
     div = int(d["width_div"])
-    blocks = tuple(1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"backbone.layer{s}.")) for s in range(1, 5))
+    blocks = tuple(1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"backbone.layer{s}."))
+                   for s in range(1, 5))
     net = Net(ResNet((Bottleneck, blocks), "deep", 64 // div, stride), len(state["classifier.bias"]), 256 // div,
               channels=256 // div, low_channels=48 // div, rates=rates)
     net = load_weights(net, state).to(dtype).eval()
     *stages, proj, logits, corr, shapes = net.everything(d[f"os{stride}.image"].to(dtype), d[f"os{stride}.index"])
     setting = f"os{stride}.rates{'_'.join(map(str, rates))}"
-    want = {f"os{stride}.c{i}": c for i, c in enumerate(stages, 1)} | {f"os{stride}.proj": proj, f"{setting}.out": logits, f"{setting}.corr_out": corr}
+    want = ({f"os{stride}.c{i}": c for i, c in enumerate(stages, 1)}
+            | {f"os{stride}.proj": proj, f"{setting}.out": logits, f"{setting}.corr_out": corr})
     for name, got in want.items():
-        assert got.shape == d[name].shape and (got - d[name]).abs().max() < tol, (name, (got - d[name]).abs().max().item())
+        assert got.shape == d[name].shape and (got - d[name]).abs().max() < tol, \
+            (name, (got - d[name]).abs().max().item())
     nearly_equal(shapes, d[f"{setting}.shapes"], "shapes")
 
 

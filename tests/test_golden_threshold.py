@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from corrmatch.threshold import DynamicThreshold, class_maxima
 
 FIXTURE = Path(__file__).parents[1] / "nbs" / "fixtures" / "threshold.safetensors"
-FULL = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "threshold.safetensors"
+FULL = (Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
+        / "threshold.safetensors")
 FILES = [pytest.param(FIXTURE, id="fixture"), pytest.param(FULL, id="full", marks=pytest.mark.skipif(
     not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"))]
 PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-14)}

@@ -52,7 +52,8 @@ print(json.dumps({"kills": done, "moments": moments}))
 def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "program.py", str(tmp_path), str(kills)], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=600)
+    done = subprocess.run([sys.executable, "program.py", str(tmp_path), str(kills)], cwd=tmp_path, capture_output=True,
+                          text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     from corrmatch.runs import load_checkpoint, read_log
@@ -65,4 +66,7 @@ def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
     for name in ("log.csv", "scores.csv"):
         a, b = (read_log(tmp_path / run, name).drop(columns="seconds", errors="ignore") for run in ("whole", "killed"))
         assert a.equals(b), f"{name} differs: {told}"
-    if kills == 20: record("killed at random", f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps", told["kills"], "weights, log and scores of the run that nobody disturbed", "nothing")
+    if kills == 20:
+        record("killed at random", "SIGKILL at a random moment of 40 steps, resumed each time; "
+                                   f"{len(set(told['moments']))} different steps", told["kills"],
+               "weights, log and scores of the run that nobody disturbed", "nothing")

@@ -45,12 +45,15 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers, world", [(0, 1), (2, 1), (0, 2)], ids=["alone", "two loading processes", "two processes"])
+@pytest.mark.parametrize("workers, world", [(0, 1), (2, 1), (0, 2)],
+                         ids=["alone", "two loading processes", "two processes"])
 def test_memory_is_flat(place, workers, world):
     name = f"{workers} workers {world} processes"
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world > 1 else []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{Path(__file__).parent}"}
-    done = subprocess.run([sys.executable, *launch, str(place / "program.py"), str(place), name, str(workers), str(STEPS)], env=environment, capture_output=True, text=True, timeout=3600)
+    environment = os.environ | {"OMP_NUM_THREADS": "1",
+                                "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{Path(__file__).parent}"}
+    done = subprocess.run([sys.executable, *launch, str(place / "program.py"), str(place), name, str(workers),
+                           str(STEPS)], env=environment, capture_output=True, text=True, timeout=3600)
     assert not done.returncode, done.stderr[-3000:]
     grown = []
     for rank in range(world):
@@ -59,5 +62,7 @@ def test_memory_is_flat(place, workers, world):
         first, last = used[used.index <= STEPS // 2].mean(), used[used.index > STEPS // 2].mean()
         grown.append(100 * (last / first - 1))
     kept = f"{max(grown):+.2f} %, {last / 2**20:.0f} MB"
-    told(f"{STEPS} steps: {['alone', 'two loading processes', 'two processes'][(workers > 0) + 2 * (world > 1)]}", "memory of each training process with those that load for it, mean of the second half against that of the first", world, kept, "nothing")
+    told(f"{STEPS} steps: {['alone', 'two loading processes', 'two processes'][(workers > 0) + 2 * (world > 1)]}",
+         "memory of each training process with those that load for it, "
+         "mean of the second half against that of the first", world, kept, "nothing")
     assert max(grown) < 2, kept

@@ -11,16 +11,19 @@ from corrmatch import cli
 from frame import ROOT, cells
 
 MAP = ROOT / "nbs" / "23_map_of_the_paper.ipynb"
-NUMBERS = [f"Eq. {n}" for n in range(1, 15)] + ["Alg. 1", "Alg. 2"] + [f"Table {n}" for n in range(1, 14)] + [f"Figure {n}" for n in range(1, 10)]
+NUMBERS = ([f"Eq. {n}" for n in range(1, 15)] + ["Alg. 1", "Alg. 2"] + [f"Table {n}" for n in range(1, 14)]
+           + [f"Figure {n}" for n in range(1, 10)])
 
 
 def rows(path: Path, ending: str) -> list[list[str]]:
     "The rows of the Markdown tables of a notebook whose heading ends so."
     found, inside = [], False
-    for line in (line.strip() for c in cells(path) if c.cell_type == "markdown" for line in [*c.source.splitlines(), ""]):
+    for line in (line.strip() for c in cells(path) if c.cell_type == "markdown"
+                 for line in [*c.source.splitlines(), ""]):
         if line.startswith("|") and line.endswith(ending): inside = True
         elif not line.startswith("|"): inside = False
-        elif inside and not re.fullmatch(r"[|\-: ]+", line): found.append([part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif inside and not re.fullmatch(r"[|\-: ]+", line):
+            found.append([part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]])
     return found
 
 
@@ -44,18 +47,23 @@ def says(row: list[str]) -> list[str]:
     "What is wrong with a row of the index."
     paper, _, place, (code, _, test), command = *row[:3], row[3].partition("<br>"), row[4]
     wrong, page = [], re.match(r"\[(\w+)\]\((\w+\.ipynb)\), \*(.+)\*$", place)
-    if not page or f"{page[1]}.ipynb" != page[2] or not (ROOT / "nbs" / page[2]).exists(): return [f"{paper}: no page {place}"]
+    if not page or f"{page[1]}.ipynb" != page[2] or not (ROOT / "nbs" / page[2]).exists():
+        return [f"{paper}: no page {place}"]
     if page[3] not in sections(page[2]): wrong.append(f"{paper}: {page[2]} has no section {page[3]!r}")
     for name in re.findall(r"`([\w.]+)`", code):
         module, _, rest = name.partition(".")
-        if not rest or not hasattr(import_module(f"corrmatch.{module}"), rest): wrong.append(f"{paper}: there is no {name}")
+        if not rest or not hasattr(import_module(f"corrmatch.{module}"), rest):
+            wrong.append(f"{paper}: there is no {name}")
     if "`" not in code: wrong.append(f"{paper}: no code")
     if found := re.fullmatch(r"`(\w+)::(\w+)`", test):
         file = ROOT / "tests" / f"test_{found[1]}.py"
-        if not file.exists() or f"test_{found[2]}" not in {n.name for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)}: wrong.append(f"{paper}: there is no test {test}")
+        if not file.exists() or f"test_{found[2]}" not in {n.name for n in ast.walk(ast.parse(file.read_text()))
+                                                           if isinstance(n, ast.FunctionDef)}: wrong.append(f"{paper}: there is no test {test}")
     else:
-        found = re.fullmatch(r"(?:\[\w+\]\((\w+\.ipynb)\), )?\*(.+)\*", test)  # a section of this page or of another one
-        if not found or not any("assert" in source for source in sections(found[1] or page[2]).get(found[2], ())): wrong.append(f"{paper}: nothing is asserted in {test}")
+        # a section of this page or of another one
+        found = re.fullmatch(r"(?:\[\w+\]\((\w+\.ipynb)\), )?\*(.+)\*", test)
+        if not found or not any("assert" in source for source in sections(found[1] or page[2]).get(found[2], ())):
+            wrong.append(f"{paper}: nothing is asserted in {test}")
     return wrong + runs(paper, command)
 
 
@@ -86,11 +94,19 @@ def test_a_row_points_to_what_exists(row):
     assert not says(row)
 
 
-GOOD = ["Eq. 5", "", "[04_propagation](04_propagation.ipynb), *Literal transcription*", "`propagation.propagate_pixels`<br>`golden_propagation::pixels`", "`corrmatch recipes`"]
+GOOD = ["Eq. 5", "", "[04_propagation](04_propagation.ipynb), *Literal transcription*",
+        "`propagation.propagate_pixels`<br>`golden_propagation::pixels`", "`corrmatch recipes`"]
 
-@pytest.mark.parametrize("column, value, word", [(2, "[04_propagation](04_propagation.ipynb), *No such section*", "section"), (2, "[99_none](99_none.ipynb), *Cost*", "page"), (3, "`propagation.nothing`<br>`golden_propagation::pixels`", "propagation.nothing"),
-                                                 (3, "`propagation.count`<br>`golden_propagation::nothing`", "test"), (3, "`propagation.count`<br>*Exercises*, *none*", "asserted"), (3, "`propagation.count`", "asserted"),
-                                                 (4, "`corrmatch dance`", "command"), (4, "`corrmatch train toy --no-such-flag`", "understood"), (4, "`corrmatch reproduce fig99`", "fig99"), (4, "-", "command")])
+@pytest.mark.parametrize("column, value, word",
+                         [(2, "[04_propagation](04_propagation.ipynb), *No such section*", "section"),
+                          (2, "[99_none](99_none.ipynb), *Cost*", "page"),
+                          (3, "`propagation.nothing`<br>`golden_propagation::pixels`", "propagation.nothing"),
+                                                 (3, "`propagation.count`<br>`golden_propagation::nothing`", "test"),
+                          (3, "`propagation.count`<br>*Exercises*, *none*", "asserted"),
+                          (3, "`propagation.count`", "asserted"),
+                                                 (4, "`corrmatch dance`", "command"),
+                          (4, "`corrmatch train toy --no-such-flag`", "understood"),
+                          (4, "`corrmatch reproduce fig99`", "fig99"), (4, "-", "command")])
 def test_a_row_that_points_nowhere_is_found(column, value, word):
     assert says(GOOD) == []
     found = says([*GOOD[:column], value, *GOOD[column + 1:]])
@@ -99,8 +115,10 @@ def test_a_row_that_points_nowhere_is_found(column, value, word):
 
 def test_the_table_of_differences_is_that_of_the_pages():
     "The saved output of the index holds every row of every page, and no other."
-    shown = next("".join(o["data"]["text/markdown"]) for c in cells(MAP) if c.cell_type == "code" for o in c.outputs if "text/markdown" in o.get("data", {}))
+    shown = next("".join(o["data"]["text/markdown"]) for c in cells(MAP) if c.cell_type == "code" for o in c.outputs
+                 if "text/markdown" in o.get("data", {}))
     listed = [line.split(" ", 2)[2].strip() for line in shown.splitlines()[2:]]
     pages = [p for p in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")) if p != MAP]
     there = [[cell for cell in row] for p in pages for row in rows(p, "| paper | authors' implementation | here |")]
-    assert [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in listed] == there, "run nbs/23_map_of_the_paper.ipynb again"
+    assert [[part.strip() for part in re.split(r"(?<!\\)\|", line)[1:-1]] for line in listed] == there, \
+        "run nbs/23_map_of_the_paper.ipynb again"

@@ -47,11 +47,13 @@ def toy(tmp_path_factory):
 
 def command(folder, world, name, resume="new", save_every=0, ohem="plain"):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world > 1 else []
-    return [sys.executable, *launch, str(folder / "program.py"), str(folder / "toy"), str(folder / "runs"), name, resume, str(save_every), ohem]
+    return [sys.executable, *launch, str(folder / "program.py"), str(folder / "toy"), str(folder / "runs"), name,
+            resume, str(save_every), ohem]
 
 
 def run(folder, world, name, **options):
-    done = subprocess.run(command(folder, world, name, **options), capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    done = subprocess.run(command(folder, world, name, **options), capture_output=True, text=True, env=ENVIRONMENT,
+                          timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     run = folder / "runs" / name
     return pd.read_csv(run / "log.csv", index_col="step"), pd.read_csv(run / "scores.csv", index_col="step")
@@ -64,10 +66,12 @@ def one(toy): return run(toy[0], 1, "one")
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_number_of_processes_changes_no_loss(toy, one, world):
     log, scores = run(toy[0], world, f"{world} processes")
-    assert len(log) == len(one[0]) == STEPS and (one[0]["confident"] > 0).any(), "something must be trusted, or nothing is tested"
+    assert len(log) == len(one[0]) == STEPS and (one[0]["confident"] > 0).any(), \
+        "something must be trusted, or nothing is tested"
     terms = [c for c in log if c not in ("seconds", "epoch", "lr")]
     assert {"hard_x", "corr_x", "hard_u", "soft_u", "corr_u", "total", "tau"} <= set(terms)
-    for term in set(terms) - {"confident", "spread"}:  # these two are means over processes of shares, not shares of all pixels
+    # these two are means over processes of shares, not shares of all pixels
+    for term in set(terms) - {"confident", "spread"}:
         assert (log[term] - one[0][term]).abs().max() < 1e-6, (term, (log[term] - one[0][term]).abs().max())
     assert (scores - one[1]).abs().max().max() < 1e-9, "each of the 7 images counts once"
 
@@ -75,14 +79,17 @@ def test_the_number_of_processes_changes_no_loss(toy, one, world):
 def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):
     folder, weights = toy[0], lambda name: load_checkpoint(toy[0] / "runs" / name / "last.pt")
     run(folder, 2, "whole")
-    stopped = subprocess.Popen(command(folder, 2, "stopped"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+    stopped = subprocess.Popen(command(folder, 2, "stopped"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, env=ENVIRONMENT)
     log = folder / "runs" / "stopped" / "log.csv"
     deadline = time.time() + 120
-    while not (log.exists() and len(log.read_text().splitlines()) > 3) and time.time() < deadline and stopped.poll() is None: time.sleep(0.02)
+    while not (log.exists() and len(log.read_text().splitlines())
+               > 3) and time.time() < deadline and stopped.poll() is None: time.sleep(0.02)
     for child in psutil.Process(stopped.pid).children(): child.send_signal(signal.SIGTERM)
     output, _ = stopped.communicate(timeout=120)
     step = weights("stopped")["step"]
     assert 0 < step < STEPS, f"it was to stop on the way, and stands at step {step}: {output[-2000:]}"
     run(folder, 2, "stopped", resume="resume")
     assert all((a == b).all() for a, b in zip(weights("whole")["net"].values(), weights("stopped")["net"].values()))
-    told("two processes are asked to stop", "SIGTERM to both, as a cluster sends it; resumed", 1, f"they save at the same step ({step}) and end; the same weights at the end", "nothing")
+    told("two processes are asked to stop", "SIGTERM to both, as a cluster sends it; resumed", 1,
+         f"they save at the same step ({step}) and end; the same weights at the end", "nothing")

@@ -20,15 +20,18 @@ from corrmatch.recipes import RECIPES
 from corrmatch.runs import load_checkpoint, read_log
 from corrmatch.splits import TRAINING, protocol, write_ids
 
-SMALL = ("--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 --model.low-channels 4 --model.projection 8 --model.weights None "
+SMALL = ("--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 "
+         "--model.low-channels 4 --model.projection 8 --model.weights None "
          "--batch 2 --method.num-shapes 16 --log-every 1")
 VAL = {"voc": "2007_000033", "cityscapes": "val/frankfurt/frankfurt_000001_062250", "camvid": "val_0000"}
 CROP = {"voc": 65, "cityscapes": 257, "camvid": 65}
-SHRUNK = {"data.root", "data.check", "data.workers", "data.val", "data.crop", "model.encoder", "model.width", "model.channels", "model.low_channels", "model.projection", "model.weights",
+SHRUNK = {"data.root", "data.check", "data.workers", "data.val", "data.crop", "model.encoder", "model.width",
+          "model.channels", "model.low_channels", "model.projection", "model.weights",
           "batch", "steps", "method.num_shapes", "log_every", "out", "name"}
 FULL = [("voc_classic_92", 321), ("voc_u2pl_662", 513), ("cityscapes_186", 801)]
 kind = lambda name: next(k for k in ("voc", "cityscapes", "camvid", "toy") if name.startswith(k))
-slow_after_first = lambda name: [pytest.mark.slow] if kind(name) == "cityscapes" and name != "cityscapes_186" else []  # they differ in the labelled list alone
+# they differ in the labelled list alone
+slow_after_first = lambda name: [pytest.mark.slow] if kind(name) == "cityscapes" and name != "cityscapes_186" else []
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,8 @@ def flat(values, prefix=""):
 def train(name, root, tmp_path, crop, steps=3, more=""):
     "Train and evaluate, shrunk; the run folder."
     write_ids(tmp_path / "some.txt", [VAL[kind(name)]])
-    corrmatch(f"train {name} --data.root {root(name)} --data.val {tmp_path / 'some.txt'} --data.crop {crop} --steps {steps} --out {tmp_path} --name run {SMALL} {more}")
+    corrmatch(f"train {name} --data.root {root(name)} --data.val {tmp_path / 'some.txt'} --data.crop {crop} --steps "
+              f"{steps} --out {tmp_path} --name run {SMALL} {more}")
     return tmp_path / "run"
 
 
@@ -81,15 +85,18 @@ def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
     c, (_, total, val) = RECIPES[name].make(), TRAINING[kind(name)]
     n = len(protocol(c.data.labelled).labelled)
     steps = c.epochs * ((total - n) // c.batch)
-    assert f"{n} labelled, {total - n} unlabelled, {val} validation images, no errors; {steps} steps into {tmp_path}" in said
+    assert (f"{n} labelled, {total - n} unlabelled, {val} validation images, no errors; "
+            f"{steps} steps into {tmp_path}" in said)
     assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
 @pytest.mark.parametrize("name", ["camvid_cpu", "camvid"])
 def test_the_lists_and_the_length_of_a_camvid_recipe(name, root, tmp_path):
-    said = corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")  # 468 files: they are all read
+    # 468 files: they are all read
+    said = corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
     c = RECIPES[name].make()
-    assert f"46 labelled, 321 unlabelled, 101 validation images, no errors; {c.steps or c.epochs * (321 // c.batch)} steps" in said
+    assert ("46 labelled, 321 unlabelled, 101 validation images, no errors; "
+            f"{c.steps or c.epochs * (321 // c.batch)} steps" in said)
 
 
 # Three steps and an evaluation

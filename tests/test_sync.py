@@ -12,7 +12,8 @@ HINT = "run `make prepare`; edit notebooks, never the files made from them"
 
 def tracked(root: Path) -> dict[str, bytes]:
     "Path -> bytes of every file that the three steps may write."
-    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("corrmatch/*.py"), *root.glob("README*.md"), *root.glob("index_files/*")]
+    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("corrmatch/*.py"), *root.glob("README*.md"),
+             *root.glob("index_files/*")]
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in files if p.is_file()}
 
 
@@ -36,10 +37,13 @@ def report(before: dict[str, bytes], after: dict[str, bytes]) -> str:
     for path in sorted(before.keys() | after.keys()):
         old, new = before.get(path), after.get(path)
         if old == new: continue
-        if old is None or new is None: blocks.append(f"{path}: {'is missing' if old is None else 'comes from no notebook'}")
+        if old is None or new is None:
+            blocks.append(f"{path}: {'is missing' if old is None else 'comes from no notebook'}")
         else:
             lines = [b.decode(errors="replace").splitlines() for b in (old, new)]
-            blocks.append("\n".join([f"{path}:", *(line[:160] for line in list(difflib.unified_diff(*lines, "found", "should be", lineterm="", n=0))[:12])]))
+            blocks.append("\n".join([f"{path}:",
+                                     *(line[:160] for line in list(difflib.unified_diff(*lines, "found", "should be",
+                                                                                        lineterm="", n=0))[:12])]))
     return "\n".join(blocks)
 
 

@@ -21,11 +21,13 @@ def made(tmp_path):
     for name in ("images", "masks"): (tmp_path / name).mkdir()
     for k, id in enumerate("abcdefgh"):
         Image.fromarray(rng.integers(0, 256, (24 + k, 32, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{id}.png")
-        if id in "ab": Image.fromarray(rng.integers(0, 2, (24 + k, 32), dtype=np.uint8)).save(tmp_path / "masks" / f"{id}.png")
+        if id in "ab":
+            Image.fromarray(rng.integers(0, 2, (24 + k, 32), dtype=np.uint8)).save(tmp_path / "masks" / f"{id}.png")
     return Folder(tmp_path, Classes(("ground", "disc"))), Split(["a", "b"], list("cdefgh"))
 
 
-def same(a, b): return a.keys() == b.keys() and all(torch.equal(v, b[k]) if torch.is_tensor(v) else v == b[k] for k, v in a.items())
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) if torch.is_tensor(v) else v == b[k] for k, v in a.items())
 
 
 @pytest.mark.parametrize("start", [m for m in ("fork", "spawn") if m in torch.multiprocessing.get_all_start_methods()])
@@ -69,5 +71,6 @@ def test_no_image_is_kept(made, monkeypatch):
 def test_a_worker_gets_lists_not_images(made):
     "What travels to a spawned worker grows with the number of ids, some tens of bytes each."
     folder, _ = made
-    few, many = (len(pickle.dumps(TrainingViews(folder, Split(["a"], [f"2007_{k:06}" for k in range(n)]), 17))) for n in (100, 10_100))
+    few, many = (len(pickle.dumps(TrainingViews(folder, Split(["a"], [f"2007_{k:06}" for k in range(n)]), 17)))
+                 for n in (100, 10_100))
     assert (many - few) / 10_000 < 40

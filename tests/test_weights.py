@@ -9,7 +9,8 @@ from corrmatch.weights import difference, load_weights
 from test_golden_model import GOLDEN, value
 
 README = GOLDEN / "README.md"
-needs_list = pytest.mark.skipif(not README.exists(), reason="the recorded state-dict list is not here (set CORRMATCH_GOLDEN to its folder)")
+needs_list = pytest.mark.skipif(not README.exists(), reason="the recorded state-dict list is not here (set "
+                                                            "CORRMATCH_GOLDEN to its folder)")
 PUBLISHED = ModelConfig("resnet101", "deep", weights=None)
 
 
@@ -18,7 +19,8 @@ def recorded():
     lines = README.read_text().split("State dict of the ResNet-101 build")[1].split("```")[1].strip().splitlines()
     pairs = [line.split(" ", 1) for line in lines]
     sizes = {name: tuple(map(int, re.findall(r"\d+", shape))) for name, shape in pairs}
-    return {name: torch.empty(size, device="meta", dtype=torch.int64 if name.endswith("num_batches_tracked") else torch.float32) for name, size in sizes.items()}
+    return {name: torch.empty(size, device="meta", dtype=torch.int64 if name.endswith("num_batches_tracked")
+                              else torch.float32) for name, size in sizes.items()}
 
 
 @needs_list
@@ -44,13 +46,16 @@ def test_the_deep_stem_imagenet_names_are_ours():
     "The same names without the prefix, and a classifier that is dropped."
     file = {name.removeprefix("backbone."): v for name, v in recorded().items() if name.startswith("backbone.")}
     with torch.device("meta"): net = ResNet("resnet101", "deep")
-    assert load_weights(net, file | {"fc.weight": torch.empty(1000, 2048, device="meta"), "fc.bias": torch.empty(1000, device="meta")}) is net
-    with pytest.raises(ValueError, match="1 missing: layer4.2.bn3.weight"): load_weights(net, {k: v for k, v in file.items() if k != "layer4.2.bn3.weight"})
+    assert load_weights(net, file | {"fc.weight": torch.empty(1000, 2048, device="meta"),
+                                     "fc.bias": torch.empty(1000, device="meta")}) is net
+    with pytest.raises(ValueError, match="1 missing: layer4.2.bn3.weight"):
+        load_weights(net, {k: v for k, v in file.items() if k != "layer4.2.bn3.weight"})
 
 
 @pytest.mark.parametrize("change, said", [
     (lambda s: {k: v for k, v in s.items() if not k.startswith(("proj.", "corr."))}, "without the correlation branch"),
-    (lambda s: {k: v[:19] if k.startswith(("classifier.", "corr.")) else v for k, v in s.items()}, "19 classes, the network for 21"),
+    (lambda s: {k: v[:19] if k.startswith(("classifier.", "corr.")) else v for k, v in s.items()},
+     "19 classes, the network for 21"),
     (lambda s: s | {"aux_classifier.0.weight": torch.empty(1, device="meta")}, "1 unexpected: aux_classifier.0.weight"),
     (lambda s: {k: v for k, v in s.items() if k != "corr.conv2.bias"}, "1 missing: corr.conv2.bias"),
 ])

@@ -43,15 +43,18 @@ def steps(n: int = 20) -> pd.DataFrame:
     rows = []
     with TemporaryDirectory() as folder, everywhere():
         make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=2, size=64)
-        config = Config("twenty", DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop"), TINY, MethodConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9),
+        config = Config("twenty", DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop"), TINY,
+                        MethodConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9),
                         OptimConfig(0.01), SystemConfig("cpu"), batch=4, steps=n, out=folder)
         plan, state = make_plan(config, Processes()), TrainState(config, 6)
         while state.step < n:
             for batch in plan.batches(state.step):
                 batch = {k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in batch.items()}
                 losses, pseudo = update(state, batch, config, n)
-                shares = {name: (m.sum() / pseudo.valid.sum()).item() for name, m in (("confident", pseudo.confident), ("spread", pseudo.mask))}
-                rows.append({"step": state.step} | {k: v.item() for k, v in losses.items()} | {"tau": state.threshold.level} | shares)
+                shares = {name: (m.sum() / pseudo.valid.sum()).item()
+                          for name, m in (("confident", pseudo.confident), ("spread", pseudo.mask))}
+                rows.append({"step": state.step} | {k: v.item() for k, v in losses.items()}
+                            | {"tau": state.threshold.level} | shares)
     return pd.DataFrame(rows).set_index("step")
 
 
@@ -60,17 +63,21 @@ def committed() -> pd.DataFrame: return pd.read_csv(LIST, index_col="step", comm
 
 def differences(old: pd.DataFrame, new: pd.DataFrame) -> str:
     "The first step and term that differ by more than the tolerance, or nothing."
-    if list(old) != list(new) or len(old) != len(new): return f"columns {list(new)} and {len(new)} steps, in the list {list(old)} and {len(old)}"
+    if list(old) != list(new) or len(old) != len(new):
+        return f"columns {list(new)} and {len(new)} steps, in the list {list(old)} and {len(old)}"
     far = (new - old).abs() > TOLERANCE * old.abs().clip(lower=1)
     if not far.any().any(): return ""
     step, term = next((s, t) for s in far.index for t in far if far.loc[s, t])
-    return f"{int(far.sum().sum())} of {far.size} numbers, first {term} of step {step}: {new.loc[step, term]:.9f}, in the list {old.loc[step, term]:.9f}"
+    return (f"{int(far.sum().sum())} of {far.size} numbers, first {term} of step {step}: {new.loc[step, term]:.9f}, in "
+            f"the list {old.loc[step, term]:.9f}")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     new = steps()
-    if LIST.exists(): print(f"largest difference from {LIST.name}: {(new - committed()).abs().max().max():.1e}; {differences(committed(), new) or 'nothing outside the tolerance'}")
+    if LIST.exists():
+        print(f"largest difference from {LIST.name}: {(new - committed()).abs().max().max():.1e}; "
+              f"{differences(committed(), new) or 'nothing outside the tolerance'}")
     if why := " ".join(sys.argv[1:]):
         LIST.write_text(f"# {why}\n" + new.to_csv(float_format="%.12g"))
         print(f"{LIST.name} is written anew: {why}")

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-RULES = ["color-contrast", "image-alt", "svg-img-alt", "heading-order", "page-has-heading-one", "document-title", "html-has-lang", "link-name", "button-name", "label",
+RULES = ["color-contrast", "image-alt", "svg-img-alt", "heading-order", "page-has-heading-one", "document-title",
+         "html-has-lang", "link-name", "button-name", "label",
          "duplicate-id-aria", "aria-valid-attr", "aria-roles", "list", "td-headers-attr", "scrollable-region-focusable"]
 
 
@@ -26,7 +27,8 @@ def browser():
     found = os.environ.get("CORRMATCH_BROWSER") or next((p for name in BROWSERS if (p := shutil.which(name))), None)
     with sync.sync_playwright() as p:
         if not found and not Path(p.chromium.executable_path).exists():
-            pytest.skip("no browser: install Chromium or Chrome, name one in CORRMATCH_BROWSER, or run `.venv/bin/python -m playwright install chromium`")
+            pytest.skip("no browser: install Chromium or Chrome, name one in CORRMATCH_BROWSER, or run "
+                        "`.venv/bin/python -m playwright install chromium`")
         chrome = p.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield chrome
         chrome.close()
@@ -60,7 +62,8 @@ class Watch:
 
     def local(self, route):
         parts = urlsplit(route.request.url)
-        if parts.scheme in ("data", "blob", "file") or parts.hostname in ("127.0.0.1", "localhost"): return route.continue_()
+        if parts.scheme in ("data", "blob", "file") or parts.hostname in ("127.0.0.1", "localhost"):
+            return route.continue_()
         self.foreign.append(route.request.url)
         route.abort()
 
@@ -71,7 +74,8 @@ class Watch:
 
     def bare_pictures(self) -> list:
         "Pictures that did not load, or have no alternative text."
-        return self.page.evaluate("() => [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth || !i.alt.trim()).map(i => i.src.slice(0, 100))")
+        return self.page.evaluate("() => [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth || "
+                                  "!i.alt.trim()).map(i => i.src.slice(0, 100))")
 
     def too_wide(self) -> list:
         "What reaches beyond the window and does not scroll by itself."
@@ -83,11 +87,15 @@ class Watch:
 
     def complaints(self, only=RULES) -> list:
         "What axe finds: contrast, alternative texts, order of headings, names of links and fields."
-        sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="these tests need axe-playwright-python: make docs-test installs it")
+        sync = pytest.importorskip("axe_playwright_python.sync_playwright",
+                                   reason="these tests need axe-playwright-python: make docs-test installs it")
         # thousands of shapes in formulas and of words in code, all of the same few colours, would take axe minutes
-        self.page.evaluate("() => { document.querySelectorAll('mjx-container').forEach(e => e.remove()); [...document.querySelectorAll('div.highlight')].slice(6).forEach(e => e.remove()) }")
-        found = sync.Axe().run(self.page, options={"runOnly": list(only), "resultTypes": ["violations"]}).response["violations"]
-        return [f"{v['id']}: {n['html'][:110]} {(n['any'] or n['all'] or n['none'])[0]['message'][:170]}" for v in found for n in v["nodes"][:4]]
+        self.page.evaluate("() => { document.querySelectorAll('mjx-container').forEach(e => e.remove()); "
+                           "[...document.querySelectorAll('div.highlight')].slice(6).forEach(e => e.remove()) }")
+        found = sync.Axe().run(self.page,
+                               options={"runOnly": list(only), "resultTypes": ["violations"]}).response["violations"]
+        return [f"{v['id']}: {n['html'][:110]} {(n['any'] or n['all'] or n['none'])[0]['message'][:170]}"
+                for v in found for n in v["nodes"][:4]]
 
 
 @pytest.fixture

@@ -24,12 +24,15 @@ def lab(tmp_path_factory):
     "JupyterLab at the root of a clone; its address."
     pytest.importorskip("jupyterlab", reason="these tests need JupyterLab: make dev")
     clone = tmp_path_factory.mktemp("lab") / "corrmatch"
-    if not (ROOT / ".git").exists(): shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".venv", "_build", "runs", ".git"))
+    if not (ROOT / ".git").exists():
+        shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".venv", "_build", "runs", ".git"))
     else: subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
-    env = os.environ | {"PYTHONPATH": str(clone), "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home / "data"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--expose-app-in-browser", "--allow-root"]
+    env = os.environ | {"PYTHONPATH": str(clone), "JUPYTER_CONFIG_DIR": str(home),
+                        "JUPYTER_DATA_DIR": str(home / "data"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0",
+               "--IdentityProvider.token=", "--expose-app-in-browser", "--allow-root"]
     server = subprocess.Popen(command, cwd=clone, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     for _ in range(240):
@@ -47,7 +50,9 @@ def a_slider_redraws(page, index):
     before = picture.get_attribute("src")
     cell.locator(".noUi-handle").first.focus()
     for _ in range(5): page.keyboard.press("ArrowRight")
-    page.wait_for_function("([i, old]) => { const p = document.querySelector(`.jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell[data-windowed-list-index=\"${i}\"] img`); return p && p.src != old }", arg=[index, before])
+    page.wait_for_function("([i, old]) => { const p = document.querySelector(`.jp-NotebookPanel:not(.lm-mod-hidden) "
+                           ".jp-Cell[data-windowed-list-index=\"${i}\"] img`); return p && p.src != old }",
+                           arg=[index, before])
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -57,7 +62,8 @@ def test_a_notebook_runs_from_top_to_bottom(lab, watch, name):
     w.page.set_default_timeout(120_000)
     w.page.goto(f"{address}/lab/tree/nbs/{name}.ipynb?reset")
     w.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.content?.model?.cells?.length > 1")
-    w.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status == 'idle'")
+    w.page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status == "
+                             "'idle'")
     w.page.get_by_role("menuitem", name="Run", exact=True).click()
     w.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     end = time.time() + 900
@@ -68,9 +74,11 @@ def test_a_notebook_runs_from_top_to_bottom(lab, watch, name):
         if state["done"] == state["cells"] and not state["busy"]: break
     assert state["done"] == state["cells"], f"{state['done']} of {state['cells']} cells ran in 900 s"
     w.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    committed, saved = nbformat.read(ROOT / "nbs" / f"{name}.ipynb", 4), nbformat.read(clone / "nbs" / f"{name}.ipynb", 4)
+    committed, saved = (nbformat.read(ROOT / "nbs" / f"{name}.ipynb", 4),
+                        nbformat.read(clone / "nbs" / f"{name}.ipynb", 4))
     assert not [o for c in saved.cells for o in c.get("outputs", []) if o["output_type"] == "error"]
-    told = {i: difference(a, b) for i, (a, b) in enumerate(zip(committed.cells, saved.cells)) if a.cell_type == "code" and not may_differ(a)}
+    told = {i: difference(a, b) for i, (a, b) in enumerate(zip(committed.cells, saved.cells)) if a.cell_type == "code"
+            and not may_differ(a)}
     assert not any(told.values()), {i: t for i, t in told.items() if t}
     moving = [i for i, c in enumerate(saved.cells) if c.cell_type == "code" and sliders(c)]
     assert len(moving) == (2 if name == "20_an_evening" else 0)

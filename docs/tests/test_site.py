@@ -9,12 +9,14 @@ RAW = r"""() => { const out = [], walk = document.createTreeWalker(document.quer
   while (walk.nextNode()) { const n = walk.currentNode;
     if (!n.parentElement.closest('pre, code, script, style, mjx-container') && /\$\$|\\\(|\\\[|\\(frac|sum|tau|begin)/.test(n.data)) out.push(n.data.slice(0, 80)) }
   return out }"""
-UNRENDERED = "() => [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container') || m.querySelector('[data-mml-node=merror], mjx-merror')).map(m => m.textContent.slice(0, 80))"
+UNRENDERED = ("() => [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container') || "
+              "m.querySelector('[data-mml-node=merror], mjx-merror')).map(m => m.textContent.slice(0, 80))")
 
 
 @pytest.fixture(scope="session")
 def site(serve):
-    if not (SITE / "index.html").exists(): pytest.skip(f"there is no site in {SITE.relative_to(ROOT)}: run `make docs-test`, which builds it")
+    if not (SITE / "index.html").exists():
+        pytest.skip(f"there is no site in {SITE.relative_to(ROOT)}: run `make docs-test`, which builds it")
     return serve(SITE)
 
 
@@ -23,9 +25,13 @@ def test_a_page_is_whole(site, watch, name):
     "Maths, pictures, contrast in both modes, headings, the download; no error, no other host; on a wide window and on a telephone."
     w = watch(color_scheme="light")
     page = w.open(f"{site}/{name}.html")
-    found = {"headings of the first level": page.locator("h1").count() - 1, "maths that is not rendered": page.evaluate(UNRENDERED) + page.evaluate(RAW), "pictures": w.bare_pictures(), "light": w.complaints()}
+    found = {"headings of the first level": page.locator("h1").count() - 1,
+             "maths that is not rendered": page.evaluate(UNRENDERED) + page.evaluate(RAW),
+             "pictures": w.bare_pictures(), "light": w.complaints()}
     with page.expect_download() as download: page.locator(".download-notebook a.download").click()
-    found["the download is another file"] = Path(download.value.path()).read_bytes() != (ROOT / "nbs" / f"{name}.ipynb").read_bytes() or download.value.suggested_filename != f"{name}.ipynb"
+    found["the download is another file"] = (Path(download.value.path()).read_bytes()
+                                             != (ROOT / "nbs" / f"{name}.ipynb").read_bytes()
+                                             or download.value.suggested_filename != f"{name}.ipynb")
     page.emulate_media(color_scheme="dark")
     found["dark"] = w.complaints(only=["color-contrast"])
     page.set_viewport_size({"width": 360, "height": 740})
@@ -58,7 +64,8 @@ def test_the_menu_opens_on_a_telephone(site, watch):
     page.wait_for_url("**/05_threshold.html")
 
 
-@pytest.mark.parametrize("words, leads_to", [("CutMix", "01a_views"), ("propagate_regions", "04_propagation"), ("OHEM", "06_losses")])
+@pytest.mark.parametrize("words, leads_to",
+                         [("CutMix", "01a_views"), ("propagate_regions", "04_propagation"), ("OHEM", "06_losses")])
 def test_search_finds(site, watch, words, leads_to):
     w = watch()
     page = w.open(f"{site}/index.html")
@@ -87,7 +94,8 @@ def test_light_and_dark_can_be_switched(site, watch):
         seen[page.evaluate("() => document.body.dataset.theme")] = ground()
     assert seen["light"] != seen["dark"]
     page.evaluate("() => { document.body.dataset.theme = 'dark' }")
-    assert set(page.locator("article img").evaluate_all("i => i.map(x => getComputedStyle(x).backgroundColor)")) == {"rgb(255, 255, 255)"}, "pictures keep the ground they were drawn for"
+    assert (set(page.locator("article img").evaluate_all("i => i.map(x => getComputedStyle(x).backgroundColor)"))
+            == {"rgb(255, 255, 255)"}), "pictures keep the ground they were drawn for"
 
 
 def test_code_can_be_copied(site, watch):
