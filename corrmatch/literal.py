@@ -48,9 +48,9 @@ def predict_literal(net, images, noisy):
     logits, f = up(logits.float(), size), f.float()
     h, w = f.shape[-2:]
     f1, f2 = net.corr.conv1(f).flatten(2), net.corr.conv2(f).flatten(2)
-    C = [(f1[b].T @ f2[b] / math.sqrt(f1.shape[1])).softmax(1) for b in range(len(f))]                           # Eq. 4
+    C = [(f1[b].T @ f2[b] / math.sqrt(f1.shape[1])).softmax(1) for b in range(len(f))]  # Eq. 4
     small = up(logits[:len(images)].detach(), (h, w)).flatten(2)
-    corr = torch.stack([small[b] @ C[b] for b in range(len(f))]).unflatten(2, (h, w))                            # Eq. 5
+    corr = torch.stack([small[b] @ C[b] for b in range(len(f))]).unflatten(2, (h, w))  # Eq. 5
     return logits[:len(images)], up(corr, size), logits[len(images):], [c.detach() for c in C]
 
 # %% ../nbs/12a_literal.ipynb #7fe2673b

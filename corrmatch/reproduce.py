@@ -46,8 +46,8 @@ RUNS = {
     **{f"soft_{kind}": {"method.soft": kind} for kind in ("cross_entropy", "cosine")},  # Table 10
     **{"weights_" + "_".join(f"{x:g}" for x in l): lambdas(*l)
        for l in ((.25, .5, .25), (.25, .25, .5), (.3, .3, .3), (.5, .5, .5), (1, 1, 1))},  # Table 11
-    # Tables 12, 13
-    **{f"threshold_{kind}": {"method.threshold": kind} for kind in ("pixel", "maximum", "mean", "class")},
+    **{f"threshold_{kind}": {"method.threshold": kind}
+       for kind in ("pixel", "maximum", "mean", "class")},  # Tables 12, 13
 }
 
 # %% ../nbs/13a_reproduce.ipynb #1d163f9d

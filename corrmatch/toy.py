@@ -80,8 +80,7 @@ def smooth_noise(rng, size: int, cells: int) -> np.ndarray:  # (size,size) in ab
 
 # %% ../nbs/01b_toy.ipynb #13900b9f
 def colour_cast(rng, image, s): return image * np.exp(s * rng.normal(0, 0.35, 3))  # each channel has its gain
-# light that varies over the image
-def shadow(rng, image, s): return image * np.exp(s * 0.6 * smooth_noise(rng, len(image), 3))[..., None]
+def shadow(rng, image, s): return image * np.exp(s * 0.6 * smooth_noise(rng, len(image), 3))[..., None]  # uneven light
 def gamma(rng, image, s): return np.clip(image, 0, 1) ** np.exp(s * rng.normal(0, 0.35))
 def haze(rng, image, s): return (image - 0.5) * np.exp(-s * abs(rng.normal(0, 0.3))) + 0.5 + s * rng.normal(0, 0.08)
 def noise(rng, image, s): return image + rng.normal(0, 0.03 * s * rng.uniform(0, 1.5), image.shape)
