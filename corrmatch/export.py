@@ -67,7 +67,7 @@ def details_of(
                  f"each side at least {smallest} pixels",
         "output": "logits: float32 (batch, classes, height, width); the class of a pixel is the largest of its logits",
         "inside": {"mean": list(MEAN), "std": list(STD)}, "smallest": smallest, "crop": config.data.crop,
-                                "mode": config.mode, "run": config.name,
+        "mode": config.mode, "run": config.name,
         "corrmatch": here["corrmatch"], "torch": here["torch"]}
 
 # %% ../nbs/08b_export.ipynb #7c3041ee

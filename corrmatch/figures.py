@@ -19,11 +19,11 @@ from .views import denormalise
 # %% ../nbs/10_figures.ipynb #c1916c12
 BOXES = {  # room -> (x, y, what it hands on)
     "splits": (0, 1, "lists of ids"), "data": (0, 0, "images, masks"), "views": (1, 0, "weak, strong, box"),
-           "model": (2, 0, "logits, features"),
+    "model": (2, 0, "logits, features"),
     "correlation": (3, 1, "map C, shapes"), "threshold": (3, -1, "what to trust: τ"),
-           "propagation": (4, 0, "better labels"),
+    "propagation": (4, 0, "better labels"),
     "losses": (5, 0, "six named terms"), "trainer": (6, 0, "one step, the loop"),
-           "evaluation": (6, -1, "mIoU, predictions")}
+    "evaluation": (6, -1, "mIoU, predictions")}
 ARROWS = [("splits", "data"), ("data", "views"), ("views", "model"), ("model", "correlation"), ("model", "threshold"),
           ("model", "propagation"),
           ("correlation", "propagation"), ("threshold", "propagation"), ("propagation", "losses"),

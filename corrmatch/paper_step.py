@@ -81,27 +81,27 @@ def step_tensors(
             else {"C": heat(C ** 0.5, C.shape)})
     return maps | {
         "x_l": denormalise(batch["image_x"][i]), "p_l": says(both.logits[i]), "z_l": says(both.corr[i]),
-                   "y_l": paint(batch["labels_x"][i]),
+        "y_l": paint(batch["labels_x"][i]),
         "x_w": denormalise(batch["image_w"][i]), "p_w": says(both.logits[n + i]), "z_w": says(both.corr[n + i]),
-                   "t_w": paint(pseudo.labels_w[i], pseudo.confident_w[i]),
+        "t_w": paint(pseudo.labels_w[i], pseudo.confident_w[i]),
         "x_s": denormalise(mixed[i]), "p_s": says(strong.logits[i]), "z_s": says(strong.corr[i]),
-                   "t_s": paint(pseudo.labels[i], pseudo.mask[i]),
+        "t_s": paint(pseudo.labels[i], pseudo.mask[i]),
         "cut": paint(cut, pseudo.confident[i])} | ({} if both.perturbed is None
                                                    else {"f_w": says(both.perturbed[i])}), losses
 
 # %% ../nbs/14a_paper_step.ipynb #99aaa644
 PLACES = {  # tensor -> (column, row, what stands under it)
     "x_l": (0, 0, "labelled image $x^l$"), "p_l": (1, 0, r"$\mathcal{F}(x^l)$"), "z_l": (2, 0, "correlated $z^l$"),
-            "y_l": (5, 0, "its mask $y^l$"),
+    "y_l": (5, 0, "its mask $y^l$"),
     "x_w": (0, 1, "weak view $x^w$"), "p_w": (1, 1, r"$\mathcal{F}(x^w)$"), "z_w": (2, 1, "correlated $z^w$"),
-            "f_w": (3, 1, "from perturbed features"), "t_w": (5, 1, "trusted at τ=TAU"),
+    "f_w": (3, 1, "from perturbed features"), "t_w": (5, 1, "trusted at τ=TAU"),
     "x_s": (0, 2, "strong view $x^s$, CutMixed"), "p_s": (1, 2, r"$\mathcal{F}(x^s)$"),
-            "z_s": (2, 2, "correlated $z^s$"), "t_s": (5, 2, "pseudo labels"),
+    "z_s": (2, 2, "correlated $z^s$"), "t_s": (5, 2, "pseudo labels"),
     "C": (1, 3, "map $C$ of $x^w$ (Eq. 4), its root"), "shapes": (2, 3, "shapes, four of COUNT (Eq. 7)"),
-            "cut": (5, 3, "trusted, CutMixed")}
+    "cut": (5, 3, "trusted, CutMixed")}
 LOSSES = {  # loss term -> (row, 1: above the row, 0: on its line), where it comes from
     "hard_x": (0, 1, "p_l"), "corr_x": (0, 0, "z_l"), "corr_w": (1, 1, "z_w"), "fp_u": (1, 0, "f_w"),
-            "hard_u": (2, 1, "p_s"), "corr_s": (2, 0, "z_s")}
+    "hard_u": (2, 1, "p_s"), "corr_s": (2, 0, "z_s")}
 PITCH, HALF = (1.3, 1.62), 0.46  # between middles of panels; half a panel
 
 def spot(name: str, dx=0., dy=0.) -> tuple[float, float]:

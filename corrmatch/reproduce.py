@@ -38,7 +38,7 @@ RUNS = {
     "weak_to_strong": ALONE, "pixel_only": {"method.region": False},  # Table 6
     "hard": ALONE | lambdas(soft=0.), "soft": ALONE | lambdas(hard=0.), "hard_propagation": lambdas(soft=0.),  # Table 5
     "fixed_hard": FIXED | ALONE | lambdas(soft=0.), "fixed_weak_to_strong": FIXED | ALONE,
-        "fixed_hard_propagation": FIXED | lambdas(soft=0.), "fixed": FIXED,
+    "fixed_hard_propagation": FIXED | lambdas(soft=0.), "fixed": FIXED,
     **{f"feature_{place}": {"model.feature": place} for place in ("aspp", "fusion", "classifier")},  # Table 7
     **{f"random_{n}": {"method.num_shapes": n} for n in (16, 32, 64, 256)},  # Table 8
     **{f"uniform_{n}": {"method.num_shapes": n, "method.sampling": "uniform"} for n in (16, 32, 64, 128, 256)},

@@ -30,19 +30,19 @@ def pattern(
     r = np.hypot(u, v)
     return {
         "stripes": lambda: np.sin(u) > 0, "checks": lambda: np.sin(u) * np.sin(v) > 0,
-            "dots": lambda: np.cos(u) + np.cos(v) > 0.75,
+        "dots": lambda: np.cos(u) + np.cos(v) > 0.75,
         "rings": lambda: np.sin(1.3 * r) > 0, "waves": lambda: np.sin(u + 1.8 * np.sin(v / 1.6)) > 0,
         # for pre-training only
         "grid": lambda: np.maximum(np.cos(u), np.cos(v)) > 0.85,
-            "hexagons": lambda: np.cos(u) + np.cos(u / 2 + 0.866 * v) + np.cos(u / 2 - 0.866 * v) > 0.4,
+        "hexagons": lambda: np.cos(u) + np.cos(u / 2 + 0.866 * v) + np.cos(u / 2 - 0.866 * v) > 0.4,
         "bricks": lambda: np.maximum(np.cos(v), np.cos(u / 2 + np.pi / 2 * (np.sin(v / 2) > 0)) - 0.1) > 0.8,
-            "sectors": lambda: np.sin(7 * np.arctan2(v, u)) > 0,
+        "sectors": lambda: np.sin(7 * np.arctan2(v, u)) > 0,
         "spiral": lambda: np.sin(1.2 * r + 2 * np.arctan2(v, u)) > 0,
-            "triangles": lambda: (u / np.pi + v / np.pi) % 2 + (u / np.pi) % 2 > 2,
+        "triangles": lambda: (u / np.pi + v / np.pi) % 2 + (u / np.pi) % 2 > 2,
         "pluses": lambda: (np.abs(np.sin(u)) < 0.3) & (np.cos(v) > 0) | (np.abs(np.sin(v)) < 0.3) & (np.cos(u) > 0),
-            "diamonds": lambda: np.abs(np.sin(u)) + np.abs(np.sin(v)) > 1.2,
+        "diamonds": lambda: np.abs(np.sin(u)) + np.abs(np.sin(v)) > 1.2,
         "plaid": lambda: (np.sin(u) + np.sin(2.5 * u) + np.sin(v)) > 0.5,
-            "blobs": lambda: np.sin(u + 2 * np.sin(v / 2)) + np.sin(v + 2 * np.sin(u / 2)) > 0.3,
+        "blobs": lambda: np.sin(u + 2 * np.sin(v / 2)) + np.sin(v + 2 * np.sin(u / 2)) > 0.3,
     }[kind]().astype(np.float32)
 
 # %% ../nbs/01b_toy.ipynb #5d64357e

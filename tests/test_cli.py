@@ -128,18 +128,18 @@ def test_what_needs_no_network_does_not_load_pytorch(words, tmp_path):
 
 @pytest.mark.parametrize("line, words", [
     ("train tooy", ["tooy", "perhaps you meant toy"]), ("train", ["toy"]),
-                                         ("trian toy", ["trian", "perhaps you meant train"]),
+    ("trian toy", ["trian", "perhaps you meant train"]),
     ("train toy --data.crp 64", ["--data.crp", "perhaps you meant --data.crop"]),
-                                         ("train toy --recipe.data.crop 64", ["--recipe.data.crop"]),
+    ("train toy --recipe.data.crop 64", ["--recipe.data.crop"]),
     ("train toy --method.threshold dinamic", ["--method.threshold", "dinamic", "dynamic"]),
-                                         ("train toy --model.encoder resnet19",
-                                          ["model.encoder", "resnet19", "resnet18"]),
+    ("train toy --model.encoder resnet19",
+     ["model.encoder", "resnet19", "resnet18"]),
     ("train toy --mode slidingwindow", ["--mode", "slidingwindow", "sliding_window"]),
-                                         ("train toy --steps many", ["--steps", "many"]),
-                                         ("train toy --batch 2.5", ["--batch", "2.5"]),
+    ("train toy --steps many", ["--steps", "many"]),
+    ("train toy --batch 2.5", ["--batch", "2.5"]),
     ("train toy --steps", ["--steps"]), ("train toy --batch 0", ["batch", "0"]),
-                                         ("train toy --data.crop -1", ["data.crop", "-1"]),
-                                         ("predict runs/x", ["--out"]), ("data chek x", ["chek", "check"])])
+    ("train toy --data.crop -1", ["data.crop", "-1"]),
+    ("predict runs/x", ["--out"]), ("data chek x", ["chek", "check"])])
 def test_a_word_that_is_not_understood(line, words): refused(line, *words)
 
 

@@ -42,10 +42,10 @@ def one_line(text): return text.isprintable() and len(text) < 1000
 # What is strange, and fine
 
 def png_16():
-    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d
-                                           + struct.pack(">I", zlib.crc32(k + d)) for k, d in
-    ((b"IHDR", struct.pack(">IIBBBBB", *SIZE, 16, 2, 0, 0, 0)),
-     (b"IDAT", zlib.compress((b"\0" + b"\x80\x40" * 3 * SIZE[0]) * SIZE[1])), (b"IEND", b"")))
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", *SIZE, 16, 2, 0, 0, 0)),
+             (b"IDAT", zlib.compress((b"\0" + b"\x80\x40" * 3 * SIZE[0]) * SIZE[1])), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d))
+                                           for k, d in parts)
 
 
 FINE = {"CMYK": ("c.jpg", data(picture(0, "CMYK"), "JPEG")), "RGBA": ("c.png", data(picture(0, "RGBA"))),

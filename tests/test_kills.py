@@ -69,4 +69,4 @@ def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
     if kills == 20:
         record("killed at random", "SIGKILL at a random moment of 40 steps, resumed each time; "
                                    f"{len(set(told['moments']))} different steps", told["kills"],
-               "weights, log and scores of the run that nobody disturbed", "nothing")
+                                   "weights, log and scores of the run that nobody disturbed", "nothing")

@@ -101,10 +101,10 @@ GOOD = ["Eq. 5", "", "[04_propagation](04_propagation.ipynb), *Literal transcrip
                          [(2, "[04_propagation](04_propagation.ipynb), *No such section*", "section"),
                           (2, "[99_none](99_none.ipynb), *Cost*", "page"),
                           (3, "`propagation.nothing`<br>`golden_propagation::pixels`", "propagation.nothing"),
-                                                 (3, "`propagation.count`<br>`golden_propagation::nothing`", "test"),
+                          (3, "`propagation.count`<br>`golden_propagation::nothing`", "test"),
                           (3, "`propagation.count`<br>*Exercises*, *none*", "asserted"),
                           (3, "`propagation.count`", "asserted"),
-                                                 (4, "`corrmatch dance`", "command"),
+                          (4, "`corrmatch dance`", "command"),
                           (4, "`corrmatch train toy --no-such-flag`", "understood"),
                           (4, "`corrmatch reproduce fig99`", "fig99"), (4, "-", "command")])
 def test_a_row_that_points_nowhere_is_found(column, value, word):
