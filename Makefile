@@ -61,6 +61,7 @@ drill: $(VENV)/.dev  ## the long fault and load drills, one after another; the t
 
 lint: $(VENV)/.dev  ## look for faults that need no run
 	$(BIN)/ruff check --no-cache --output-format concise .
+	$(BIN)/ruff format --no-cache --check .
 
 coverage: $(VENV)/.dev  ## which lines and branches of the package the tests and the notebooks run
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/measure_coverage.py $(ARGS)
@@ -87,8 +88,10 @@ docs-test: docs $(VENV)/.browser  ## look at the site, a report and JupyterLab i
 lab: $(VENV)/.dev  ## open JupyterLab at the root of the repository
 	$(BIN)/python -m jupyter lab $(ARGS)
 
-prepare: $(VENV)/.dev  ## before a commit: export and clean the notebooks, rebuild the README
+prepare: $(VENV)/.dev  ## before a commit: format, export and clean the notebooks, rebuild the README
+	$(BIN)/ruff format --no-cache -q .
 	$(BIN)/nbdev_export
+	$(BIN)/ruff format --no-cache -q $(CURDIR)/corrmatch
 	$(BIN)/nbdev_clean
 	$(BIN)/python docs/readme.py
 

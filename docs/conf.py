@@ -1,4 +1,5 @@
 "Sphinx reads the notebooks in place; the API stands where it is explained."
+
 import importlib.util
 import os
 import sys

@@ -1,4 +1,5 @@
 "A Sphinx extension: nbdev notebooks become pages, and what an exported cell defines gets its API entry where it stands."
+
 import ast
 import importlib
 import inspect
@@ -22,27 +23,37 @@ def pages() -> list[str]:
     return sorted((n for n in names if n != "index"), key=lambda n: (n.count("/"), not n[0].isdigit(), n))
 
 
-# caption -> the number before which its pages end
-PARTS = {"The method, step by step": "09", "Run it": "20", "Tutorials": "23", "Look it up": "99"}
+# caption of the side bar -> where its pages lie
+PARTS = {
+    "Start": "",
+    "Book": "book/",
+    "Methods": "methods/",
+    "How-to": "howto/",
+    "Paper": "paper/",
+    "Reference": "reference/",
+}
 
 
 def parts() -> dict[str, list[str]]:
-    "The side bar: the pages in reading order, part by part."
-    ends, found = list(PARTS.items()), {}
-    for page in pages():
-        found.setdefault(next((caption for caption, end in ends if page[:2] < end), ends[-1][0]), []).append(page)
-    return found
+    "The side bar: the pages part by part, in reading order; the glossary closes it."
+    found = {
+        caption: [page for page in pages() if page.rpartition("/")[0] == folder.rstrip("/") and page != "glossary"]
+        for caption, folder in PARTS.items()
+    }
+    return {caption: names for caption, names in found.items() if names} | {"Words": ["glossary"]}
 
 
 def modules() -> list[str]:
     "Every exported module."
-    return [f"{PACKAGE}.{p.stem}" for p in sorted((ROOT / PACKAGE).glob("[a-z]*.py"))]
+    found = (p.relative_to(ROOT).with_suffix("") for p in sorted((ROOT / PACKAGE).rglob("[a-z]*.py")))
+    return [".".join(p.parts) for p in found]
 
 
 def patched_class(node, module):
     "The class that a function decorated with fastcore's patch is added to, as (module, name)."
     names = [getattr(d, "id", getattr(getattr(d, "func", None), "id", "")) for d in node.decorator_list]
-    if not {"patch", "patch_to"} & set(names) or not node.args.args or node.args.args[0].annotation is None: return None
+    if not {"patch", "patch_to"} & set(names) or not node.args.args or node.args.args[0].annotation is None:
+        return None
     cls = getattr(importlib.import_module(module), ast.unparse(node.args.args[0].annotation).strip("'\""), None)
     return (cls.__module__, cls.__qualname__) if inspect.isclass(cls) else None
 
@@ -50,38 +61,49 @@ def patched_class(node, module):
 def entry(node, module, patched):
     "The autodoc directive for one top-level definition, or nothing."
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        if owner := patched_class(node, module): return [f".. automethod:: {'.'.join(owner)}.{node.name}"]
+        if owner := patched_class(node, module):
+            return [f".. automethod:: {'.'.join(owner)}.{node.name}"]
         kind = "autofunction"
-    elif isinstance(node, ast.ClassDef): kind = "autoclass"
-    else: return None
+    elif isinstance(node, ast.ClassDef):
+        kind = "autoclass"
+    else:
+        return None
     obj = getattr(importlib.import_module(module), node.name, None)
-    if node.name.startswith("_") or getattr(obj, "__module__", module) != module: return None
+    if node.name.startswith("_") or getattr(obj, "__module__", module) != module:
+        return None
     if kind == "autofunction" or not inspect.isclass(obj):
         return [f".. autofunction:: {module}.{node.name}"] if callable(obj) else None
     # shown in their own cell; fields of a named tuple
     elsewhere = patched.get((module, node.name), []) + list(getattr(obj, "_fields", ()))
-    return ([f".. autoclass:: {module}.{node.name}", "   :members:"]
-            + ([f"   :exclude-members: {', '.join(elsewhere)}"] if elsewhere else []))
+    return [f".. autoclass:: {module}.{node.name}", "   :members:"] + (
+        [f"   :exclude-members: {', '.join(elsewhere)}"] if elsewhere else []
+    )
 
 
 def api(source: str, module: str, patched: dict, seen: set) -> str:
     "The directives for everything that an exported cell defines; a name defined twice is indexed once."
-    try: body = ast.parse(source).body
-    except SyntaxError: return ""  # a cell with IPython magic
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return ""  # a cell with IPython magic
     blocks = [b for node in body if (b := entry(node, module, patched))]
     for block in blocks:
-        if block[0] in seen: block.append("   :no-index:")
+        if block[0] in seen:
+            block.append("   :no-index:")
         seen.add(block[0])
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def only_imports(source: str) -> bool:
     "Whether a cell holds imports and nothing else."
-    try: return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
-    except SyntaxError: return False
+    try:
+        return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
+    except SyntaxError:
+        return False
 
 
-def tag(cell, *names): cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), *names})
+def tag(cell, *names):
+    cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), *names})
 
 
 def rewrite(nb, docname: str, patched: dict):
@@ -90,13 +112,15 @@ def rewrite(nb, docname: str, patched: dict):
     cells, module, seen, heading = [], None, set(), docname
     for cell in nb.cells:
         if cell.cell_type != "code":
-            if found := HEADING.findall(cell.source): heading = found[-1]
+            if found := HEADING.findall(cell.source):
+                heading = found[-1]
             cells.append(cell)
             continue
         marks, look = dict(DIRECTIVE.findall(cell.source)), {}
         module = f"{PACKAGE}.{marks['default_exp']}" if "default_exp" in marks else module
         cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
-        if DROPPED & set(marks) or not cell.source or re.match(r"show_doc\(", cell.source): continue
+        if DROPPED & set(marks) or not cell.source or re.match(r"show_doc\(", cell.source):
+            continue
         if "export" in marks:
             target = f"{PACKAGE}.{marks['export']}" if marks["export"] else module
             if target and (found := api(cell.source, target, patched, seen)):
@@ -105,20 +129,26 @@ def rewrite(nb, docname: str, patched: dict):
             elif only_imports(cell.source):
                 tag(cell, "hide-input")
                 look["code_prompt_show"], look["code_prompt_hide"] = "Show the imports", "Hide the imports"
-        if marks.get("echo") == "false": tag(cell, "remove-input")
+        if marks.get("echo") == "false":
+            tag(cell, "remove-input")
         if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
             look["image"] = {"alt": marks.get("fig-alt") or f"Picture in the section “{re.sub(r'[`*$]', '', heading)}”"}
-        if look: cell.metadata["mystnb"] = look
+        if look:
+            cell.metadata["mystnb"] = look
         cells.append(cell)
     name = docname.rsplit("/", 1)[-1]
-    words = "" if name == "24_glossary" else " A word that is new? [Glossary](24_glossary.ipynb)."
-    link = new_markdown_cell(f":::{{container}} download-notebook\n{{download}}`Download this notebook "
-                             f"<{name}.ipynb>`, or open them all with `make lab`.{words}\n:::")
+    glossary = "../" * docname.count("/") + "glossary.ipynb"
+    words = "" if name == "glossary" else f" A word that is new? [Glossary]({glossary})."
+    link = new_markdown_cell(
+        f":::{{container}} download-notebook\n{{download}}`Download this notebook "
+        f"<{name}.ipynb>`, or open them all with `make lab`.{words}\n:::"
+    )
     cells.insert(1 if docname != "index" else len(cells), link)
     if docname == "index":
         for caption, names in parts().items():
-            cells.append(new_markdown_cell("```{toctree}\n:hidden:\n:caption: " + caption + "\n\n"
-                                           + "\n".join(names) + "\n```"))
+            cells.append(
+                new_markdown_cell("```{toctree}\n:hidden:\n:caption: " + caption + "\n\n" + "\n".join(names) + "\n```")
+            )
     nb.cells = cells
     lengths = [cell.source.count("\n") + 1 for cell in cells]
     # else MyST-NB pads cell i with 10,000 i empty lines
@@ -127,7 +157,8 @@ def rewrite(nb, docname: str, patched: dict):
 
 def read_page(app, docname, content):
     "Rewrite a notebook before it is parsed."
-    if not str(app.env.doc2path(docname)).endswith(".ipynb"): return
+    if not str(app.env.doc2path(docname)).endswith(".ipynb"):
+        return
     nb = nbformat.reads(content[0], as_version=4)
     rewrite(nb, docname, app.patched)
     content[0] = nbformat.writes(nb)
@@ -146,24 +177,31 @@ def import_all(app):
 def plain(text: str) -> str:
     "One docstring line as reST: code in back-ticks stays code, nothing else is markup."
     parts = re.split(r"(`+[^`]+`+)", text)
-    return "".join(f"\\ ``{p.strip('`')}``\\ " if i % 2 else re.sub(r"([*|\\_`])", r"\\\1", p)
-                   for i, p in enumerate(parts))
+    return "".join(
+        f"\\ ``{p.strip('`')}``\\ " if i % 2 else re.sub(r"([*|\\_`])", r"\\\1", p) for i, p in enumerate(parts)
+    )
 
 
 def describe(app, what, name, obj, options, lines):
     "Docstrings as plain text; comments beside parameters become their descriptions."
-    if not name.startswith(f"{PACKAGE}."): return
+    if not name.startswith(f"{PACKAGE}."):
+        return
     # the docstring that dataclass makes up
-    if what == "class" and (obj.__doc__ or "").startswith(f"{obj.__name__}("): lines.clear()
+    if what == "class" and (obj.__doc__ or "").startswith(f"{obj.__name__}("):
+        lines.clear()
     lines[:] = [plain(line) for line in lines]
-    if what not in ("function", "method", "class"): return
-    try: found = docments(obj, full=True)
-    except Exception: return  # nothing to read, as for a named tuple
+    if what not in ("function", "method", "class"):
+        return
+    try:
+        found = docments(obj, full=True)
+    except Exception:
+        return  # nothing to read, as for a named tuple
     lines.append("")
     for par, info in found.items():
         if comment := getattr(info, "docment", None):
-            lines.append(f":{'returns' if par == 'return' else f'param {par}'}: "
-                         + plain(" ".join(str(comment).split())))
+            lines.append(
+                f":{'returns' if par == 'return' else f'param {par}'}: " + plain(" ".join(str(comment).split()))
+            )
 
 
 def setup(app):

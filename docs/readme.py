@@ -1,4 +1,5 @@
 "Write README.md from nbs/index.ipynb and README.zh.md from nbs/zh.md: hidden cells dropped, directives removed, links relative to the root."
+
 import re
 from pathlib import Path
 import nbformat
@@ -18,7 +19,8 @@ OTHER = {"](nbs/zh.md)": "](README.zh.md)", "](nbs/index.ipynb)": "](README.md)"
 def to_root(text: str) -> str:
     "Links as seen from the root instead of from nbs/."
     text = LINK.sub(lambda match: f"{match[1]}nbs/", text).replace("](nbs/../", "](").replace('"nbs/../', '"')
-    for here, there in OTHER.items(): text = text.replace(here, there)
+    for here, there in OTHER.items():
+        text = text.replace(here, there)
     return text
 
 
@@ -32,7 +34,8 @@ def readme(root: Path = ROOT) -> dict[str, bytes]:
         if cell.cell_type == "markdown":
             cell.source = to_root(cell.source)
             continue
-        if SILENT.search(cell.source): cell.metadata["transient"] = {"remove_source": True}
+        if SILENT.search(cell.source):
+            cell.metadata["transient"] = {"remove_source": True}
         alts += [(ALT.findall(cell.source) or ["picture"])[0] for o in cell.outputs if "image/png" in o.get("data", {})]
         cell.source = DIRECTIVE.sub("", cell.source)
         for html in (o.data for o in cell.outputs if "text/html" in o.get("data", {})):
@@ -43,8 +46,10 @@ def readme(root: Path = ROOT) -> dict[str, bytes]:
         new = f"index_files/picture_{number}.png"  # a name that stays when cells move
         text, files[new] = text.replace(old, new), content
     chinese = FRONT.sub("", (root / "nbs" / "zh.md").read_text(encoding="utf-8"))
-    whole = {"README.md": NOTE.format("index.ipynb") + re.sub(r"\n{3,}", "\n\n", text).strip(),
-             "README.zh.md": NOTE.format("zh.md") + to_root(chinese).strip()}
+    whole = {
+        "README.md": NOTE.format("index.ipynb") + re.sub(r"\n{3,}", "\n\n", text).strip(),
+        "README.zh.md": NOTE.format("zh.md") + to_root(chinese).strip(),
+    }
     return {name: (content + "\n").encode() for name, content in whole.items()} | files
 
 
@@ -52,11 +57,13 @@ def write(root: Path = ROOT):
     "Write the files and remove pictures that are no longer used."
     files = readme(root)
     for old in (root / "index_files").glob("*"):
-        if old.relative_to(root).as_posix() not in files: old.unlink()
+        if old.relative_to(root).as_posix() not in files:
+            old.unlink()
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
 
 
-if __name__ == "__main__": write()
+if __name__ == "__main__":
+    write()

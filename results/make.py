@@ -5,6 +5,7 @@
 
 The runs come from `corrmatch reproduce TABLE ... --out runs/results --keep results`.
 """
+
 import os
 import subprocess
 import sys
@@ -14,21 +15,26 @@ from typing import Annotated
 import pandas as pd
 import tyro
 from matplotlib import pyplot as plt
-from corrmatch import recipes
-from corrmatch.compare import measured_in, side_by_side
-from corrmatch.evaluation import predict
-from corrmatch.figures import colour, curves, explain, run_picture, show_images
-from corrmatch.paper import TABLES
-from corrmatch.results import bars, collect, load_run, over_seeds, score_table, validation_views
-from corrmatch.runs import read_log
+from corrmatch.recipes import published as recipes
+from corrmatch.reproduction.compare import measured_in, side_by_side
+from corrmatch.engine.evaluation import predict
+from corrmatch.viz.figures import colour, curves, explain, run_picture, show_images
+from corrmatch.reproduction.paper import TABLES
+from corrmatch.engine.results import bars, collect, load_run, over_seeds, score_table, validation_views
+from corrmatch.engine.runs import read_log
 
 HERE = Path(__file__).parent
-METHODS = {"labelled only": "labelled_only", "weak to strong": "weak_to_strong", "pixel propagation": "pixel_only",
-           "CorrMatch": "corrmatch"}
+METHODS = {
+    "labelled only": "labelled_only",
+    "weak to strong": "weak_to_strong",
+    "pixel propagation": "pixel_only",
+    "CorrMatch": "corrmatch",
+}
 PAGES = sorted((HERE.parent / "nbs").glob("13[ac-f]_*.ipynb"))  # they show what these logs hold
 
 
-def measured_recipes(): return sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name in recipes.RECIPES)
+def measured_recipes():
+    return sorted(p.name for p in HERE.iterdir() if p.is_dir() and p.name in recipes.RECIPES)
 
 
 def tables():
@@ -36,14 +42,17 @@ def tables():
     for recipe in measured_recipes():
         folder = HERE / recipe
         runs = collect(sorted(p.parent for p in folder.glob("*_seed*/config.json")))
-        runs["device"] = [pd.read_json(p, typ="series")["device"]
-                          for p in sorted(folder.glob("*_seed*/environment.json"))]
+        runs["device"] = [
+            pd.read_json(p, typ="series")["device"] for p in sorted(folder.glob("*_seed*/environment.json"))
+        ]
         runs.to_csv(folder / "runs.csv", index=False, float_format="%.2f")
         found = {method: sorted(folder.glob(f"{run}_seed*")) for method, run in METHODS.items()}
         main = over_seeds({m: there for m, there in found.items() if there})
         main.to_csv(HERE / f"{recipe}.csv", index_label="method", float_format="%.2f")
-        print(f"\n{recipe}: mIoU on its validation images, %, mean and spread over the seeds; {len(runs)} "
-              f"runs\n\n{main.round(1).to_string()}")
+        print(
+            f"\n{recipe}: mIoU on its validation images, %, mean and spread over the seeds; {len(runs)} "
+            f"runs\n\n{main.round(1).to_string()}"
+        )
     (HERE / "tables").mkdir(exist_ok=True)
     for name in TABLES[1:]:
         if measured := measured_in(HERE, name):
@@ -61,42 +70,62 @@ def pages():
 def pictures(root: str | None):
     "Curves, IoU class by class, and what the networks say about the first validation images, for the runs of seed 0."
     for recipe in measured_recipes():
-        runs = {m: folder for m, run in METHODS.items()
-                if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()}
-        if not runs: continue
+        runs = {
+            m: folder
+            for m, run in METHODS.items()
+            if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()
+        }
+        if not runs:
+            continue
         data = root if recipe != "toy" else "toy"
         logs, scores = ({m: read_log(run, name) for m, run in runs.items()} for name in ("log.csv", "scores.csv"))
-        def draw(fig, name): fig.savefig(HERE / recipe / f"{name}.png", dpi=110, bbox_inches="tight"); plt.close(fig)
+
+        def draw(fig, name):
+            fig.savefig(HERE / recipe / f"{name}.png", dpi=110, bbox_inches="tight")
+            plt.close(fig)
+
         draw(curves(dict(reversed(logs.items())), scores), "curves")
         draw(bars(score_table(runs, root=data)), "classes")
         panels, titles = [], []
         net, classes, config = load_run(runs["CorrMatch"], "last")
         views = validation_views(config, data)
         if recipe == "toy":
-            draw(run_picture(net, views, classes, logs["CorrMatch"]["tau"].iloc[-1], rows=range(4)), "images"); continue
+            draw(run_picture(net, views, classes, logs["CorrMatch"]["tau"].iloc[-1], rows=range(4)), "images")
+            continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():
-                panels.append(colour(predict(load_run(run, "last")[0], views[i]["image"]), classes)); titles.append(m)
+                panels.append(colour(predict(load_run(run, "last")[0], views[i]["image"]), classes))
+                titles.append(m)
             e = explain(net, views[i]["image"], logs["CorrMatch"]["tau"].iloc[-1])
             panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]
             titles += ["trusted alone", "regions have spread"]
         fig = show_images(panels, titles, columns=len(runs) + 2)
-        fig.legend([plt.Rectangle((0, 0), 1, 1, color=[v / 255 for v in c]) for c in classes.palette], classes.names,
-                   loc="lower center", ncol=6, fontsize=7, frameon=False, bbox_to_anchor=(.5, -.06))
+        fig.legend(
+            [plt.Rectangle((0, 0), 1, 1, color=[v / 255 for v in c]) for c in classes.palette],
+            classes.names,
+            loc="lower center",
+            ncol=6,
+            fontsize=7,
+            frameon=False,
+            bbox_to_anchor=(0.5, -0.06),
+        )
         draw(fig, "predictions")
 
 
 @dataclass
 class Arguments:
     what: Annotated[str, tyro.conf.Positional] = "tables"  # tables or pictures
-    root: str | None = None                                # folder of the dataset
+    root: str | None = None  # folder of the dataset
 
 
 if __name__ == "__main__":
     a = tyro.cli(Arguments, description=__doc__)
     if a.what not in ("tables", "pictures"):
-        sys.exit(f"results/make.py {a.what}: choose tables or pictures; runs come from `corrmatch reproduce TABLE "
-                 "--out runs/results --keep results`")
-    if a.what == "pictures": pictures(a.root)
+        sys.exit(
+            f"results/make.py {a.what}: choose tables or pictures; runs come from `corrmatch reproduce TABLE "
+            "--out runs/results --keep results`"
+        )
+    if a.what == "pictures":
+        pictures(a.root)
     tables()
     pages()

@@ -3,8 +3,9 @@
 A notebook defines what it exports in its own cells, so its tests never run the lines of `corrmatch/X.py`, although they are the same text.
 Here an exported cell is compiled under the name of the module and at the line where it stands there. Cells that nbdev_test skips are skipped.
 
-    python tests/as_module.py nbs/03_correlation.ipynb
+    python tests/as_module.py nbs/book/06_correlation.ipynb
 """
+
 import os
 import re
 import sys
@@ -26,13 +27,15 @@ def places(module: Path) -> dict[str, int]:
 def code(cell, module: Path | None, lines: dict):
     "The cell, compiled; an exported one as a part of its module."
     source = cell.source
-    if not EXPORTED.search(source): return compile(source, f"<cell {cell.id}>", "exec")
+    if not EXPORTED.search(source):
+        return compile(source, f"<cell {cell.id}>", "exec")
     body = re.sub(r"^(#\|.*\n)+", "", source)
     return compile("\n" * lines[cell.id] + body, str(module), "exec")
 
 
 def run(path: Path):
     import matplotlib
+
     matplotlib.use("Agg")
     cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
     name = next((m[1] for c in cells if (m := re.search(r"^#\|\s*default_exp\s+(\w+)", c.source, re.M))), None)
@@ -41,9 +44,13 @@ def run(path: Path):
     main = sys.modules["__main__"] = ModuleType("__main__")
     main.__dict__.update(display=lambda *_: None, get_ipython=lambda: None)
     for cell in cells:
-        if SKIPPED.search(cell.source) or "nbdev_export()" in cell.source: continue
-        try: exec(code(cell, module, lines), main.__dict__)
-        except Exception: print(f"{path.name}, cell {cell.id}:\n{cell.source[:300]}", file=sys.stderr); raise
+        if SKIPPED.search(cell.source) or "nbdev_export()" in cell.source:
+            continue
+        try:
+            exec(code(cell, module, lines), main.__dict__)
+        except Exception:
+            print(f"{path.name}, cell {cell.id}:\n{cell.source[:300]}", file=sys.stderr)
+            raise
 
 
 if __name__ == "__main__":

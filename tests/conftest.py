@@ -1,4 +1,5 @@
 "Every file of tests runs on one thread of PyTorch, whatever OMP_NUM_THREADS says."
+
 import pytest
 import torch
 

@@ -1,9 +1,10 @@
 """Run notebooks afresh and compare what they show with what was saved.
 
-    python tests/fresh.py nbs/07b_config.ipynb ...      no name: all of them
+    python tests/fresh.py nbs/reference/config.ipynb ...      no name: all of them
 
 Texts have to be equal, pictures nearly so. A cell whose code begins with `# timing:` may show something else. Exit status 1 if a cell differs.
 """
+
 import base64
 import io
 import re
@@ -20,7 +21,8 @@ FREE = re.compile(r"(?:#\|.*\n)*# timing:")
 NEARLY = 1.0  # of 255: mean difference of two pictures that count as the same
 
 
-def may_differ(cell) -> bool: return bool(FREE.match(cell.source) or SKIPPED.search(cell.source))
+def may_differ(cell) -> bool:
+    return bool(FREE.match(cell.source) or SKIPPED.search(cell.source))
 
 
 def texts(cell) -> str:
@@ -36,8 +38,13 @@ def texts(cell) -> str:
 
 
 def pictures(cell) -> list:
-    found = [data[kind] for o in cell.outputs for data in [o.get("data", {})] for kind in ("image/png", "image/jpeg")
-             if kind in data]
+    found = [
+        data[kind]
+        for o in cell.outputs
+        for data in [o.get("data", {})]
+        for kind in ("image/png", "image/jpeg")
+        if kind in data
+    ]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), float) for p in found]
 
 
@@ -47,11 +54,13 @@ def sliders(cell) -> bool:
 
 def difference(saved, fresh) -> str:
     "What a cell shows now and did not show then; empty if it is the same. Sliders keep their picture to themselves: nothing to compare."
-    if sliders(fresh): return ""
+    if sliders(fresh):
+        return ""
     a, b = texts(saved), texts(fresh)
     if a != b:
-        then, now = next(((x, y) for x, y in zip(a.splitlines() + [""], b.splitlines() + [""]) if x != y),
-                         (a[-80:], b[-80:]))
+        then, now = next(
+            ((x, y) for x, y in zip(a.splitlines() + [""], b.splitlines() + [""]) if x != y), (a[-80:], b[-80:])
+        )
         return f"saved {then[:150]!r}, now {now[:150]!r}"
     one, other = pictures(saved), pictures(fresh)
     if [p.shape for p in one] != [p.shape for p in other]:
@@ -64,16 +73,25 @@ def compare(path) -> list[str]:
     "The cells of a notebook that show something else after a fresh run."
     saved, fresh = nbformat.read(path, 4), nbformat.read(path, 4)
     for cell in fresh.cells:
-        if cell.cell_type == "code" and SKIPPED.search(cell.source): cell.metadata["tags"] = ["skip-execution"]
+        if cell.cell_type == "code" and SKIPPED.search(cell.source):
+            cell.metadata["tags"] = ["skip-execution"]
     runner = NotebookClient(fresh, timeout=900, resources={"metadata": {"path": str(Path(path).parent)}})
-    try: runner.execute()
-    except CellExecutionError as error: return [f"{Path(path).name} stops with {error.ename}: {error.evalue[:300]}"]
-    return [f"{Path(path).name}, cell {i}: {told}" for i, (a, b) in enumerate(zip(saved.cells, fresh.cells))
-            if a.cell_type == "code" and not may_differ(a) and (told := difference(a, b))]
+    try:
+        runner.execute()
+    except CellExecutionError as error:
+        return [f"{Path(path).name} stops with {error.ename}: {error.evalue[:300]}"]
+    return [
+        f"{Path(path).name}, cell {i}: {told}"
+        for i, (a, b) in enumerate(zip(saved.cells, fresh.cells))
+        if a.cell_type == "code" and not may_differ(a) and (told := difference(a, b))
+    ]
 
 
 if __name__ == "__main__":
-    found = [line for p in (sys.argv[1:] or sorted((Path(__file__).parents[1] / "nbs").glob("[!_.]*.ipynb")))
-             for line in compare(p)]
+    found = [
+        line
+        for p in (sys.argv[1:] or sorted((Path(__file__).parents[1] / "nbs").glob("[!_.]*.ipynb")))
+        for line in compare(p)
+    ]
     print("\n".join(found) or "what was saved is what a fresh run shows")
     sys.exit(bool(found))

@@ -8,6 +8,7 @@ missing. The result is written to tests/mutants.csv.
     python tests/mutants.py losses       those of a room
     python tests/mutants.py missing      those that are not in the table
 """
+
 import contextlib
 import csv
 import os
@@ -35,8 +36,11 @@ MUTANTS = [  # room, what stands there, what is put there
     ("correlation", "(w1[:, :, index] / w1.shape[1] ** 0.5)", "(w1[:, :, index] / w1.shape[1])"),
     ("correlation", "return scores.softmax(-1)", "return scores.softmax(-2)"),
     ("correlation", "        w1, w2 = at_least_float32(w1, w2)\n", ""),
-    ("correlation", "up[:, None], tuple(size), mode=\"bilinear\", align_corners=True)",
-     "up[:, None], tuple(size), mode=\"bilinear\", align_corners=False)"),
+    (
+        "correlation",
+        'up[:, None], tuple(size), mode="bilinear", align_corners=True)',
+        'up[:, None], tuple(size), mode="bilinear", align_corners=False)',
+    ),
     ("correlation", "half = ((high - low) / 2)", "half = ((high - low) / 3)"),
     ("correlation", "torch.gt(up.sub_(low), half, out=shape)", "torch.ge(up.sub_(low), half, out=shape)"),
     ("correlation", "rounding = 16 *", "rounding = 0 *"),
@@ -44,11 +48,17 @@ MUTANTS = [  # room, what stands there, what is put there
     ("correlation", "correlation_rows(w1, w2, rows)))", "correlation_rows(w2, w1, rows)))"),
     ("correlation", "chunk is None or chunk >= N", "chunk is None or chunk > N"),
     ("correlation", "slice(start, start + chunk), use_reentrant", "slice(start, start + chunk - 1), use_reentrant"),
-    ("correlation", "tuple(size), mode=\"bilinear\", align_corners=True)\n",
-     "tuple(size), mode=\"bilinear\", align_corners=False)\n"),
+    (
+        "correlation",
+        'tuple(size), mode="bilinear", align_corners=True)\n',
+        'tuple(size), mode="bilinear", align_corners=False)\n',
+    ),
     ("correlation", "z = resize(logits.detach(), cells)", "z = resize(logits, cells)"),
-    ("correlation", "correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(),",
-     "correlation_rows(w2[shapes_of].detach(), w1[shapes_of].detach(),"),
+    (
+        "correlation",
+        "correlation_rows(w1[shapes_of].detach(), w2[shapes_of].detach(),",
+        "correlation_rows(w2[shapes_of].detach(), w1[shapes_of].detach(),",
+    ),
     ("correlation", "return max(1, self.max_map_bytes // row)", "return max(1, self.max_map_bytes)"),
     ("correlation", "0 <= index.min() <= index.max() < positions", "0 <= index.min() <= index.max() <= positions"),
     ("propagation", "return logits @ corr", "return logits @ corr.mT"),
@@ -66,27 +76,42 @@ MUTANTS = [  # room, what stands there, what is put there
     ("propagation", "max(left, best[0]) < need: break", "max(left, best[0]) <= need: break"),
     ("propagation", "if votes < need: continue", "if votes <= need: continue"),
     ("propagation", "if votes < total: here", "if False: here"),
-    ("propagation", "band.bitwise_and_(~(255 * shape)).bitwise_or_(kinds[k] * shape)",
-     "band.bitwise_or_(kinds[k] * shape)"),
+    (
+        "propagation",
+        "band.bitwise_and_(~(255 * shape)).bitwise_or_(kinds[k] * shape)",
+        "band.bitwise_or_(kinds[k] * shape)",
+    ),
     ("propagation", "single = torch.tensor(float(threshold), dtype=torch.float32).item()", "single = float(threshold)"),
     ("propagation", "votes = (shape & confident).int()", "votes = (shape & mask).int()"),
     ("propagation", "top.values >= need[:, s]", "top.values > need[:, s]"),
-    ("threshold", "return confidence.masked_fill(~valid, -torch.inf), labels",
-     "return confidence.masked_fill(~valid, 0.), labels"),
-    ("threshold", "rows, \"amax\").amax(0)", "rows, \"amax\").amin(0)"),
+    (
+        "threshold",
+        "return confidence.masked_fill(~valid, -torch.inf), labels",
+        "return confidence.masked_fill(~valid, 0.), labels",
+    ),
+    ("threshold", 'rows, "amax").amax(0)', 'rows, "amax").amin(0)'),
     ("threshold", "self.momentum * old + (1 - self.momentum) * new", "(1 - self.momentum) * old + self.momentum * new"),
-    ("threshold", "if len(maxima): self.value = self.average(self.value, maxima.mean().item())",
-     "if len(maxima): self.value = self.average(self.value, maxima.max().item())"),
-    ("threshold", "if len(maxima): self.value = self.average(self.value, maxima.max().item())",
-     "if len(maxima): self.value = self.average(self.value, maxima.mean().item())"),
+    (
+        "threshold",
+        "if len(maxima): self.value = self.average(self.value, maxima.mean().item())",
+        "if len(maxima): self.value = self.average(self.value, maxima.max().item())",
+    ),
+    (
+        "threshold",
+        "if len(maxima): self.value = self.average(self.value, maxima.max().item())",
+        "if len(maxima): self.value = self.average(self.value, maxima.mean().item())",
+    ),
     ("threshold", "return maxima[maxima > -torch.inf]", "return maxima[maxima >= -torch.inf]"),
-    ("threshold", "if count: self.value = self.average(self.value, total / count)",
-     "self.value = self.average(self.value, total / max(count, 1))"),
+    (
+        "threshold",
+        "if count: self.value = self.average(self.value, total / count)",
+        "self.value = self.average(self.value, total / max(count, 1))",
+    ),
     ("threshold", "self.value = torch.where(count > 0,", "self.value = torch.where(count >= 0,"),
     ("threshold", "local / local.max().clamp(min=1e-12) * self.overall", "local / local.max().clamp(min=1e-12)"),
     ("threshold", "if maxima.isnan().any(): raise", "if False: raise"),
     ("threshold", "local[seen] = self.average(local[seen], maxima)", "local[seen] = maxima"),
-    ("threshold", "if state.get(\"kind\") != type(self).__name__:", "if False:"),
+    ("threshold", 'if state.get("kind") != type(self).__name__:', "if False:"),
     ("losses", "zip(logs, pieces(asked))])).where(known, 0)", "zip(logs, pieces(asked))]))"),
     ("losses", "pull, grad = pull.where(known, 0).unsqueeze(1),", "pull, grad = pull.unsqueeze(1),"),
     ("losses", "scatter_add_(1, k, -g)", "scatter_add_(1, k, g)"),
@@ -97,19 +122,28 @@ MUTANTS = [  # room, what stands there, what is put there
     ("losses", "values.append(log_p.sub_(log_q).mul_(p).sum(1))", "values.append(log_p.sub_(log_q).mul_(p).mean(1))"),
     ("losses", "log_p.sub_(log_q).mul_(p)", "log_p.sub_(log_q).mul_(log_q.exp())"),
     ("losses", "torch.exp(log_q, out=z).sub_(p).mul_(g)", "torch.exp(log_q, out=z).sub_(p)"),
-    ("losses", "distance = Divergence.apply(student_logits, teacher)",
-     "distance = Divergence.apply(teacher_logits, student_logits)"),
+    (
+        "losses",
+        "distance = Divergence.apply(student_logits, teacher)",
+        "distance = Divergence.apply(teacher_logits, student_logits)",
+    ),
     ("losses", "distance = distance - (teacher.softmax(1)", "distance = distance + (teacher.softmax(1)"),
     ("losses", "teacher = teacher_logits.detach()", "teacher = teacher_logits"),
     ("losses", "valid & (p <= kth.clamp(min=self.threshold))", "valid & (p < kth.clamp(min=self.threshold))"),
     ("losses", "kth.clamp(min=self.threshold)", "kth.clamp(max=self.threshold)"),
     ("losses", "return mean_over(losses, keep, keep, count)", "return mean_over(losses, keep, valid, count)"),
-    ("losses", "terms[\"hard_u\"] = masked_cross_entropy(s.logits, p.labels, p.mask,",
-     "terms[\"hard_u\"] = masked_cross_entropy(s.logits, p.labels, p.confident,"),
-    ("losses", "masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w",
-     "masked_cross_entropy(w.perturbed, p.labels, p.mask, p.valid"),
+    (
+        "losses",
+        'terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.mask,',
+        'terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.confident,',
+    ),
+    (
+        "losses",
+        "masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w",
+        "masked_cross_entropy(w.perturbed, p.labels, p.mask, p.valid",
+    ),
     ("losses", "soft_loss(s.logits, w.logits, p.confident,", "soft_loss(s.logits, w.logits, p.mask,"),
-    ("losses", "terms[\"corr_u\"] = sum(parts.values()) / 2", "terms[\"corr_u\"] = sum(parts.values())"),
+    ("losses", 'terms["corr_u"] = sum(parts.values()) / 2', 'terms["corr_u"] = sum(parts.values())'),
     ("losses", "total = weights.overall * sum(", "total = sum("),
     ("losses", "cls(hard_u=hard / 2, fp_u=hard / 2,", "cls(hard_u=hard, fp_u=hard,"),
     ("evaluation", "(rows * num_classes + columns)", "(columns * num_classes + rows)"),
@@ -117,28 +151,40 @@ MUTANTS = [  # room, what stands there, what is put there
     ("evaluation", "(self.matrix.sum(0) + self.matrix.sum(1) - hit)", "(self.matrix.sum(0) + self.matrix.sum(1))"),
     ("evaluation", "return self.iou.nanmean().item()", "return self.iou.nan_to_num(0).mean().item()"),
     ("evaluation", "step = max(size * 2 // 3, 1)", "step = max(size, 1)"),
-    ("evaluation", "p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))",
-     "p = logits.to(torch.promote_types(logits.dtype, torch.float32))"),
+    (
+        "evaluation",
+        "p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))",
+        "p = logits.to(torch.promote_types(logits.dtype, torch.float32))",
+    ),
     ("evaluation", "total[..., y:y + h, x:x + w] += p", "total[..., y:y + h, x:x + w] = p"),
     ("evaluation", "max((side - size) // 2, 0)", "max(side - size, 0)"),
     ("evaluation", "        if modes: model.eval()\n", ""),
-    ("evaluation", "for module, training in modes: module.training = training",
-     "for module, training in modes: module.training = True"),
-    ("evaluation", "item[\"labels\"].masked_fill(item[\"labels\"] == classes.ignore_index, matrix.ignore_index)",
-     "item[\"labels\"]"),
+    (
+        "evaluation",
+        "for module, training in modes: module.training = training",
+        "for module, training in modes: module.training = True",
+    ),
+    (
+        "evaluation",
+        'item["labels"].masked_fill(item["labels"] == classes.ignore_index, matrix.ignore_index)',
+        'item["labels"]',
+    ),
     ("evaluation", "(labels < 0) | (labels >= num_classes)", "(labels < 0) | (labels > num_classes)"),
     ("evaluation", "if path.exists() and not overwrite:", "if False:"),
     ("evaluation", "if logits.isnan().any(): raise", "if False: raise"),
-    ("evaluation", "[0 if v == 255 else round(255 * alpha) for v in range(256)]",
-     "[round(255 * alpha) for v in range(256)]"),
+    (
+        "evaluation",
+        "[0 if v == 255 else round(255 * alpha) for v in range(256)]",
+        "[round(255 * alpha) for v in range(256)]",
+    ),
 ]
 EQUAL = {  # mutants that no test can tell apart, and why
     ("losses", "t.split(max(1, len(t)))"): "all images at a time instead of one by one: "
-                                           "the same numbers, slower on a CPU",
+    "the same numbers, slower on a CPU",
     ("correlation", "chunk is None or chunk > N"): "one chunk of all rows is the whole map; "
-                                                   "only the backward pass computes it twice",
+    "only the backward pass computes it twice",
     ("propagation", "(agreeing >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and "
-                                                                "has none",
+    "has none",
 }
 
 
@@ -152,11 +198,15 @@ def mutate(tree: Path, room: str, old: str, new: str):
     "Put the change into the module and into the exported cell of its notebook."
     module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
     text, nb = module.read_text(), nbformat.read(book, 4)
-    cells = [c for c in nb.cells if c.cell_type == "code" and c.source.lstrip().startswith("#| export")
-             and old in c.source + "\n"]
+    cells = [
+        c
+        for c in nb.cells
+        if c.cell_type == "code" and c.source.lstrip().startswith("#| export") and old in c.source + "\n"
+    ]
     if text.count(old) != 1 or len(cells) != 1:
-        raise SystemExit(f"{room}: {old!r} stands {text.count(old)} times in the module and in {len(cells)} cells; it "
-                         "has to be once")
+        raise SystemExit(
+            f"{room}: {old!r} stands {text.count(old)} times in the module and in {len(cells)} cells; it has to be once"
+        )
     module.write_text(text.replace(old, new))
     cells[0]["source"] = (cells[0].source + "\n").replace(old, new).removesuffix("\n")
     nbformat.write(nb, book)
@@ -169,15 +219,21 @@ def fails(tree: Path, call, limit: float = 1200) -> str:
     if not (pid := os.fork()):
         with open(log, "w") as f, contextlib.redirect_stdout(f), contextlib.redirect_stderr(f):
             try:
-                sys.path[:] = [str(tree), str(tree / "tests"),
-                               *(p for p in sys.path if Path(p).resolve() not in (ROOT, ROOT / "tests"))]
+                sys.path[:] = [
+                    str(tree),
+                    str(tree / "tests"),
+                    *(p for p in sys.path if Path(p).resolve() not in (ROOT, ROOT / "tests")),
+                ]
                 code = call()
-            except BaseException as error: print(repr(error)); code = 1
+            except BaseException as error:
+                print(repr(error))
+                code = 1
         os._exit(code or 0)
     end = time.time() + limit
     while time.time() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
-        if done: return log.read_text() or "?" if status else ""
+        if done:
+            return log.read_text() or "?" if status else ""
         time.sleep(0.05)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -192,12 +248,26 @@ def run_book(tree: Path, book: Path):
 
 def noticed(tree: Path, room: str, book: Path) -> str:
     "Who notices: the notebook, a test, or nobody."
-    if fails(tree, lambda: run_book(tree, book)): return "notebook"
-    tests = [f"tests/{name}.py" for name in (f"test_golden_{room}", "test_edges", "test_twenty_steps")
-             if (tree / "tests" / f"{name}.py").exists()]
+    if fails(tree, lambda: run_book(tree, book)):
+        return "notebook"
+    tests = [
+        f"tests/{name}.py"
+        for name in (f"test_golden_{room}", "test_edges", "test_twenty_steps")
+        if (tree / "tests" / f"{name}.py").exists()
+    ]
     said = fails(tree, lambda: (os.chdir(tree), pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))[1])
-    return next((line.split("::")[1].split(" ")[0].split("[")[0] for line in said.splitlines()
-                 if line.startswith("FAILED")), "a test") if said else "nobody"
+    return (
+        next(
+            (
+                line.split("::")[1].split(" ")[0].split("[")[0]
+                for line in said.splitlines()
+                if line.startswith("FAILED")
+            ),
+            "a test",
+        )
+        if said
+        else "nobody"
+    )
 
 
 def read_table() -> list[dict]:
@@ -207,7 +277,8 @@ def read_table() -> list[dict]:
     return sorted((r for r in known if tuple(r.values())[:3] in place), key=lambda r: place[tuple(r.values())[:3]])
 
 
-def key(room, old, new): return room, old.strip(), new.strip() or "(nothing)"
+def key(room, old, new):
+    return room, old.strip(), new.strip() or "(nothing)"
 
 
 def write_table(rows):
@@ -232,18 +303,25 @@ def main(words):
             before = module.read_bytes(), book.read_bytes()
             by = noticed(tree, room, mutate(tree, room, old, new))
             module.write_bytes(before[0]), book.write_bytes(before[1])
-            row = (dict(zip(("room", "stands there", "mutant"), key(room, old, new)))
-                   | {"noticed by": by, "explanation": EQUAL.get((room, new), "") if by == "nobody" else ""})
+            row = dict(zip(("room", "stands there", "mutant"), key(room, old, new))) | {
+                "noticed by": by,
+                "explanation": EQUAL.get((room, new), "") if by == "nobody" else "",
+            }
             write_table([r for r in read_table() if tuple(r.values())[:3] != key(room, old, new)] + [row])
-            print(f"{time.time() - start:6.0f} s  {room}: "
-                  f"{old.strip()[:60]} -> {new.strip()[:60] or '(nothing)'}: {by}", flush=True)
+            print(
+                f"{time.time() - start:6.0f} s  {room}: {old.strip()[:60]} -> {new.strip()[:60] or '(nothing)'}: {by}",
+                flush=True,
+            )
     rows = read_table()
     write_table(rows)
     unnoticed = [r for r in rows if r["noticed by"] == "nobody"]
     survivors = [r for r in unnoticed if not r["explanation"]]
-    print(f"{len(rows)} of {len(MUTANTS)} mutants tried: {len(rows) - len(unnoticed)} noticed, "
-          f"{len(unnoticed) - len(survivors)} equal by explanation, {len(survivors)} survive")
+    print(
+        f"{len(rows)} of {len(MUTANTS)} mutants tried: {len(rows) - len(unnoticed)} noticed, "
+        f"{len(unnoticed) - len(survivors)} equal by explanation, {len(survivors)} survive"
+    )
     return bool(survivors)
 
 
-if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

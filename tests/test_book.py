@@ -1,4 +1,5 @@
 "The pages as a book: every picture is described, and both READMEs say the same."
+
 import io
 import re
 import shlex
@@ -13,8 +14,11 @@ ENGLISH, CHINESE = (ROOT / f for f in ("README.md", "README.zh.md"))
 
 def pictures(path) -> list:
     "The cells of a notebook that show a picture."
-    return [c for c in cells(path) if c.cell_type == "code"
-            and any(kind.startswith("image/") for o in c.outputs for kind in o.get("data", {}))]
+    return [
+        c
+        for c in cells(path)
+        if c.cell_type == "code" and any(kind.startswith("image/") for o in c.outputs for kind in o.get("data", {}))
+    ]
 
 
 def undescribed(cell) -> bool:
@@ -51,8 +55,12 @@ def difference(a: str, b: str) -> list:
     targets = lambda text: re.findall(r"\]\((?!README)([^)]+)\)", text)
     named = lambda text: Counter(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S)))
     found = []
-    for what, read in (("commands", lambda t: Counter(commands(t))), ("numbers", numbers),
-                       ("links and pictures", lambda t: Counter(targets(t))), ("names", named)):
+    for what, read in (
+        ("commands", lambda t: Counter(commands(t))),
+        ("numbers", numbers),
+        ("links and pictures", lambda t: Counter(targets(t))),
+        ("names", named),
+    ):
         one, other = read(a), read(b)
         if one != other:
             found.append(f"{what}: only the first has {sorted(one - other)}, only the second {sorted(other - one)}")
@@ -64,24 +72,33 @@ def test_both_readmes_name_the_same_commands_numbers_and_pages():
     assert not found, "\n".join(["change nbs/index.ipynb and nbs/zh.md together, then `make prepare`", *found])
 
 
-@pytest.mark.parametrize("old, new, what",
-                         [("make demo", "make dmo", "commands"), ("55.9", "55.8", "numbers"),
-                          ("04_propagation", "05_threshold", "links"), ("`runs/demo`", "`runs`", "names")])
+@pytest.mark.parametrize(
+    "old, new, what",
+    [
+        ("make demo", "make dmo", "commands"),
+        ("55.9", "55.8", "numbers"),
+        ("book/07_propagation", "book/08_threshold", "links"),
+        ("`runs/demo`", "`runs`", "names"),
+    ],
+)
 def test_a_readme_that_differs_is_noticed(old, new, what):
     text = CHINESE.read_text(encoding="utf-8")
-    assert old in text and any(what in line for line in difference(ENGLISH.read_text(encoding="utf-8"),
-                                                                   text.replace(old, new)))
+    assert old in text and any(
+        what in line for line in difference(ENGLISH.read_text(encoding="utf-8"), text.replace(old, new))
+    )
 
 
 def test_the_first_screen_has_pipeline_commands_and_result():
     "What it is, two commands with numbers and times, the pipeline and a result stand before anything else, in sixty lines."
     head = "\n".join(ENGLISH.read_text(encoding="utf-8").splitlines()[:60])
-    assert (head.count("![") == 2 and "make demo" in head and "make test" in head and "minutes" in head
-            and "mIoU" in head)
+    assert (
+        head.count("![") == 2 and "make demo" in head and "make test" in head and "minutes" in head and "mIoU" in head
+    )
 
 
-@pytest.mark.parametrize("path, after", [(a, b) for a, b in zip(notebooks(), notebooks()[1:]) if name(b) != "index"],
-                         ids=lambda p: name(p))
+@pytest.mark.parametrize(
+    "path, after", [(a, b) for a, b in zip(notebooks(), notebooks()[1:]) if name(b) != "index"], ids=lambda p: name(p)
+)
 def test_a_page_leads_to_the_next(path, after):
     last = [c.source for c in cells(path) if c.cell_type == "markdown"][-1]
     assert f"({after.name}" in last, f"the page ends with '{last[-80:]}'; the next one is {after.name}"
@@ -92,32 +109,42 @@ COMMAND = re.compile(r"^(?:\.venv/bin/)?corrmatch |^torchrun .*-m corrmatch\.cli
 
 def shell_lines(text: str) -> list[str]:
     "The calls of corrmatch in the blocks of a text."
-    lines = [line.split("  #")[0].strip() for block in re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.S)
-             for line in block.splitlines()]
+    lines = [
+        line.split("  #")[0].strip()
+        for block in re.findall(r"```(?:bash|sh)?\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+    ]
     return [COMMAND.sub("", line) for line in lines if COMMAND.match(line) and "..." not in line]
 
 
-def prose(path) -> str: return "\n".join(c.source for c in cells(path) if c.cell_type == "markdown")
+def prose(path) -> str:
+    return "\n".join(c.source for c in cells(path) if c.cell_type == "markdown")
 
 
 @pytest.fixture(scope="module")
 def options():
     "Every option that `corrmatch train` knows."
     from corrmatch.cli import main
+
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
         patch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit): main(["train", "toy", "--help"])
+        with pytest.raises(SystemExit):
+            main(["train", "toy", "--help"])
     return set(re.findall(r"--[a-z][\w.-]+", said.getvalue()))
 
 
 def test_every_command_of_a_page_is_understood():
     from corrmatch.cli import parse
-    said = ({line: name(p) for p in notebooks() for line in shell_lines(prose(p))}
-            | {line: "README.zh.md" for line in shell_lines(CHINESE.read_text(encoding="utf-8"))})
+
+    said = {line: name(p) for p in notebooks() for line in shell_lines(prose(p))} | {
+        line: "README.zh.md" for line in shell_lines(CHINESE.read_text(encoding="utf-8"))
+    }
     wrong = []
     for line, page in said.items():
-        try: parse(shlex.split(line))
-        except (ValueError, SystemExit) as error: wrong.append(f"{page}: corrmatch {line}: {str(error)[:200]}")
+        try:
+            parse(shlex.split(line))
+        except (ValueError, SystemExit) as error:
+            wrong.append(f"{page}: corrmatch {line}: {str(error)[:200]}")
     assert len(said) > 20 and not wrong, "\n".join(wrong)
 
 

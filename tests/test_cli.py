@@ -1,4 +1,5 @@
 "The command line as a user meets it: what works, what is refused in one line before anything is trained, and the same numbers twice."
+
 import dataclasses
 import io
 import json
@@ -14,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from corrmatch import trainer
+from corrmatch.engine import trainer
 from corrmatch.cli import COMMANDS, main
-from corrmatch.config import to_dict
-from corrmatch.recipes import RECIPES
-from corrmatch.results import load_run
-from corrmatch.runs import load_checkpoint, read_log
-from corrmatch.toy import TOY_CLASSES, make_toy
+from corrmatch.engine.config import to_dict
+from corrmatch.recipes.published import RECIPES
+from corrmatch.engine.results import load_run
+from corrmatch.engine.runs import load_checkpoint, read_log
+from corrmatch.data.toy import TOY_CLASSES, make_toy
 
 SMALL = "--batch 4 --steps 4 --data.crop 48 --method.num-shapes 8 --log-every 1"
 CONSOLE = Path(sys.executable).with_name("corrmatch")
@@ -32,15 +33,19 @@ def sound(tmp_path_factory):
 
 
 @pytest.fixture
-def scenes(sound, tmp_path): return Path(shutil.copytree(sound, tmp_path / "scenes"))
+def scenes(sound, tmp_path):
+    return Path(shutil.copytree(sound, tmp_path / "scenes"))
 
 
 def corrmatch(line):
     "Exit status, stdout, stderr."
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        try: main(shlex.split(line)); status = 0
-        except SystemExit as stop: status = stop.code or 0
+        try:
+            main(shlex.split(line))
+            status = 0
+        except SystemExit as stop:
+            status = stop.code or 0
     return status, out.getvalue(), err.getvalue()
 
 
@@ -48,25 +53,36 @@ def refused(line, *words):
     "The line is refused with one readable line that has all the words."
     status, out, err = corrmatch(line)
     assert status == 2, out + err
-    assert (err.startswith("corrmatch: error: ") and err.count("\n") == 1 and "Traceback" not in out + err
-            and "error: error" not in err), err
-    for word in words: assert str(word) in err, err
+    assert (
+        err.startswith("corrmatch: error: ")
+        and err.count("\n") == 1
+        and "Traceback" not in out + err
+        and "error: error" not in err
+    ), err
+    for word in words:
+        assert str(word) in err, err
     return err
 
 
 # What can be asked for
 
+
 def test_help_explains_each_setting_with_its_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     status, text, _ = corrmatch("train toy --help")
     assert status == 0 and max(map(len, text.splitlines())) <= 100
-    blocks = {m[1]: " ".join(m[2].split())
-              for m in re.finditer(r"^\W*(--[\w.-]+)[^\n]*\n(.*?)(?=^\W*--[a-z]|^\W*$|^\W*-{20}|\Z)", text,
-                                   re.M | re.S)}
+    blocks = {
+        m[1]: " ".join(m[2].split())
+        for m in re.finditer(r"^\W*(--[\w.-]+)[^\n]*\n(.*?)(?=^\W*--[a-z]|^\W*$|^\W*-{20}|\Z)", text, re.M | re.S)
+    }
+
     def settings(values, prefix=""):
         for name, value in values.items():
-            if isinstance(value, dict): yield from settings(value, f"{prefix}{name}.")
-            else: yield "--" + f"{prefix}{name}".replace("_", "-"), value
+            if isinstance(value, dict):
+                yield from settings(value, f"{prefix}{name}.")
+            else:
+                yield "--" + f"{prefix}{name}".replace("_", "-"), value
+
     for option, value in settings(to_dict(RECIPES["toy"].make())):
         default = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         said = re.search(r"(\S.*)\(default: (.*?)\)", blocks[option])
@@ -75,20 +91,27 @@ def test_help_explains_each_setting_with_its_default(monkeypatch):
 
 def test_help_of_each_command_explains_its_arguments(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
+
     def each(commands, prefix=""):
         for name, c in commands.items():
-            if isinstance(c, dict): yield from each(c, f"{name} ")
-            else: yield prefix + name, c
+            if isinstance(c, dict):
+                yield from each(c, f"{name} ")
+            else:
+                yield prefix + name, c
+
     for name, command in each(COMMANDS):
         status, text, _ = corrmatch(f"{name} --help")
         assert status == 0 and max(map(len, text.splitlines()[1:])) <= 100  # the first line names all recipes
         assert command.__doc__.split(";")[0].split(":")[0][:40] in " ".join(text.split())
         flat = " ".join(text.replace("│", " ").split())
         for f in dataclasses.fields(command):
-            if f.name == "recipe": continue
+            if f.name == "recipe":
+                continue
             spelled = f"--{f.name.replace('_', '-')}" if f"--{f.name.replace('_', '-')}" in flat else f.name.upper()
-            m = re.search(rf"{spelled}\]?\s(?:\S+\s)?(.*?)\((?:default|required)", flat.split("options", 1)[1]
-                          if spelled.startswith("--") else flat.split("positional arguments", 1)[1])
+            m = re.search(
+                rf"{spelled}\]?\s(?:\S+\s)?(.*?)\((?:default|required)",
+                flat.split("options", 1)[1] if spelled.startswith("--") else flat.split("positional arguments", 1)[1],
+            )
             assert m and len(m[1]) > 4, f"{name}: {spelled} is not explained"
 
 
@@ -102,14 +125,19 @@ def test_the_console_script_starts_and_fails_as_the_function_does(tmp_path):
     run = lambda *words: subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert re.fullmatch(r"corrmatch \d+\.\d+\.\d+\n", run("--version").stdout)
     done = run("train", "toy", "--data.root", "nowhere")
-    assert (done.returncode == 2 and done.stderr.startswith("corrmatch: error: nowhere: there is no such folder")
-            and done.stderr.count("\n") == 1)
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("corrmatch: error: nowhere: there is no such folder")
+        and done.stderr.count("\n") == 1
+    )
     assert not list(tmp_path.iterdir())
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    code = ("import os, sys\nfrom corrmatch.cli import "
-            "main\nsys.stdout.reconfigure(write_through=True)\nmain(['--version'])")
+    code = (
+        "import os, sys\nfrom corrmatch.cli import "
+        "main\nsys.stdout.reconfigure(write_through=True)\nmain(['--version'])"
+    )
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
@@ -119,35 +147,53 @@ def test_a_reader_that_goes_away_is_no_error():
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["evaluate", "--help"], ["data", "check", "nowhere"]])
 def test_what_needs_no_network_does_not_load_pytorch(words, tmp_path):
-    code = ("import sys\nfrom corrmatch.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\nassert "
-            "'torch' not in sys.modules")
+    code = (
+        "import sys\nfrom corrmatch.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\nassert "
+        "'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, check=True, capture_output=True, timeout=60)
 
 
 # What is refused: the command
 
-@pytest.mark.parametrize("line, words", [
-    ("train tooy", ["tooy", "perhaps you meant toy"]), ("train", ["toy"]),
-    ("trian toy", ["trian", "perhaps you meant train"]),
-    ("train toy --data.crp 64", ["--data.crp", "perhaps you meant --data.crop"]),
-    ("train toy --recipe.data.crop 64", ["--recipe.data.crop"]),
-    ("train toy --method.threshold dinamic", ["--method.threshold", "dinamic", "dynamic"]),
-    ("train toy --model.encoder resnet19",
-     ["model.encoder", "resnet19", "resnet18"]),
-    ("train toy --mode slidingwindow", ["--mode", "slidingwindow", "sliding_window"]),
-    ("train toy --steps many", ["--steps", "many"]),
-    ("train toy --batch 2.5", ["--batch", "2.5"]),
-    ("train toy --steps", ["--steps"]), ("train toy --batch 0", ["batch", "0"]),
-    ("train toy --data.crop -1", ["data.crop", "-1"]),
-    ("predict runs/x", ["--out"]), ("data chek x", ["chek", "check"])])
-def test_a_word_that_is_not_understood(line, words): refused(line, *words)
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("train tooy", ["tooy", "perhaps you meant toy"]),
+        ("train", ["toy"]),
+        ("trian toy", ["trian", "perhaps you meant train"]),
+        ("train toy --data.crp 64", ["--data.crp", "perhaps you meant --data.crop"]),
+        ("train toy --recipe.data.crop 64", ["--recipe.data.crop"]),
+        ("train toy --method.threshold dinamic", ["--method.threshold", "dinamic", "dynamic"]),
+        ("train toy --model.encoder resnet19", ["model.encoder", "resnet19", "resnet18"]),
+        ("train toy --mode slidingwindow", ["--mode", "slidingwindow", "sliding_window"]),
+        ("train toy --steps many", ["--steps", "many"]),
+        ("train toy --batch 2.5", ["--batch", "2.5"]),
+        ("train toy --steps", ["--steps"]),
+        ("train toy --batch 0", ["batch", "0"]),
+        ("train toy --data.crop -1", ["data.crop", "-1"]),
+        ("predict runs/x", ["--out"]),
+        ("data chek x", ["chek", "check"]),
+    ],
+)
+def test_a_word_that_is_not_understood(line, words):
+    refused(line, *words)
 
 
 # What is refused: the data
 
-def image(scenes, name): return scenes / "JPEGImages" / f"{name}.png"
-def mask(scenes, name): return scenes / "SegmentationClass" / f"{name}.png"
-def listed(scenes, name, text): (scenes / "ImageSets" / "Segmentation" / f"{name}.txt").write_text(text)
+
+def image(scenes, name):
+    return scenes / "JPEGImages" / f"{name}.png"
+
+
+def mask(scenes, name):
+    return scenes / "SegmentationClass" / f"{name}.png"
+
+
+def listed(scenes, name, text):
+    (scenes / "ImageSets" / "Segmentation" / f"{name}.txt").write_text(text)
 
 
 def wrong_label(scenes):
@@ -156,24 +202,35 @@ def wrong_label(scenes):
     Image.fromarray(labels).save(mask(scenes, "labelled_0002"))
 
 
-def truncate(path): path.write_bytes(path.read_bytes()[:600])
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:600])
 
 
 FAULTS = {  # what is wrong -> what is done to the dataset, further options, words of the message
     "folder missing": (shutil.rmtree, "", ["scenes", "no such folder"]),
     "absent image in a list": (lambda s: listed(s, "labelled", "labelled_0000\nzebra\n"), "", ["zebra", "not there"]),
-    "mask of another size": (lambda s: Image.new("L", (64, 60)).save(mask(s, "labelled_0001")), "",
-                             ["labelled_0001.png", "64x60", "64x64"]),
+    "mask of another size": (
+        lambda s: Image.new("L", (64, 60)).save(mask(s, "labelled_0001")),
+        "",
+        ["labelled_0001.png", "64x60", "64x64"],
+    ),
     "label outside the classes": (wrong_label, "", ["labelled_0002.png", "label 77", "0 to 5"]),
-    "RGB mask": (lambda s: Image.new("RGB", (64, 64)).save(mask(s, "val_0001")), "",
-                 ["val_0001.png", "RGB", "class ids"]),
+    "RGB mask": (
+        lambda s: Image.new("RGB", (64, 64)).save(mask(s, "val_0001")),
+        "",
+        ["val_0001.png", "RGB", "class ids"],
+    ),
     "image truncated": (lambda s: truncate(image(s, "unlabelled_0003")), "", ["unlabelled_0003.png", "decoded"]),
-    "image unreadable": (lambda s: image(s, "unlabelled_0004").write_text("<html>"), "",
-                         ["unlabelled_0004.png", "not an image"]),
+    "image unreadable": (
+        lambda s: image(s, "unlabelled_0004").write_text("<html>"),
+        "",
+        ["unlabelled_0004.png", "not an image"],
+    ),
     "list empty": (lambda s: listed(s, "labelled", "\n"), "", ["labelled.txt", "empty"]),
     "batch larger than the set": (lambda s: None, "--batch 17", ["batch of 17", "16 images", "16 or less"]),
     "list unknown": (lambda s: None, "--data.labelled labeled", ["labeled", "labelled"]),
-    "weights missing": (lambda s: None, "--model.weights nowhere.pt", ["nowhere.pt"])}
+    "weights missing": (lambda s: None, "--model.weights nowhere.pt", ["nowhere.pt"]),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -188,11 +245,19 @@ def test_all_faults_are_reported_at_once_and_by_data_check_too(scenes, tmp_path)
     wrong_label(scenes)
     truncate(image(scenes, "unlabelled_0003"))
     status, _, err = corrmatch(f"train toy --data.root {scenes} --out {tmp_path}/runs {SMALL}")
-    assert (status == 2 and len(err.splitlines()) == 2
-            and all(line.startswith("corrmatch: error: /") for line in err.splitlines()))
+    assert (
+        status == 2
+        and len(err.splitlines()) == 2
+        and all(line.startswith("corrmatch: error: /") for line in err.splitlines())
+    )
     status, out, err = corrmatch(f"data check {scenes}")
-    assert (status == 1 and "label 77" in out and "unlabelled_0003.png" in out and "2 errors" in out
-            and "Traceback" not in err)
+    assert (
+        status == 1
+        and "label 77" in out
+        and "unlabelled_0003.png" in out
+        and "2 errors" in out
+        and "Traceback" not in err
+    )
     status, out, _ = corrmatch(f"data check {tmp_path}/nowhere")
     assert status == 1 and "no such folder" in out
 
@@ -206,6 +271,7 @@ def test_a_device_that_is_not_there_is_named(sound, tmp_path):
 
 # Runs
 
+
 def train(sound, out, name, options=""):
     status, text, err = corrmatch(f"train toy --data.root {sound} --out {out} --name {name} {SMALL} {options}")
     assert status == 0, err
@@ -213,11 +279,16 @@ def train(sound, out, name, options=""):
 
 
 @pytest.fixture(scope="module")
-def run(sound, tmp_path_factory): return train(sound, tmp_path_factory.mktemp("runs"), "first")
+def run(sound, tmp_path_factory):
+    return train(sound, tmp_path_factory.mktemp("runs"), "first")
 
 
-def weights(run): return load_checkpoint(run / "last.pt")["net"]
-def numbers(run): return read_log(run).drop(columns="seconds")
+def weights(run):
+    return load_checkpoint(run / "last.pt")["net"]
+
+
+def numbers(run):
+    return read_log(run).drop(columns="seconds")
 
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sound, run, tmp_path):
@@ -246,13 +317,18 @@ def test_a_run_is_never_overwritten(sound, run):
 
 def test_a_dry_run_writes_nothing_and_says_every_setting(sound, tmp_path):
     status, out, _ = corrmatch(f"train toy --data.root {sound} --out {tmp_path}/runs {SMALL} --dry-run --optim.lr 0.03")
-    assert (status == 0 and "optim.lr = 0.03" in out and "4 labelled, 16 unlabelled, 2 validation images" in out
-            and not (tmp_path / "runs").exists())
+    assert (
+        status == 0
+        and "optim.lr = 0.03" in out
+        and "4 labelled, 16 unlabelled, 2 validation images" in out
+        and not (tmp_path / "runs").exists()
+    )
 
 
 def test_a_stopped_run_says_how_to_go_on(sound, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "train",
-                        lambda *_, **__: trainer.Result(tmp_path / "x", 2, float("nan"), float("nan"), 1., False))
+    monkeypatch.setattr(
+        trainer, "train", lambda *_, **__: trainer.Result(tmp_path / "x", 2, float("nan"), float("nan"), 1.0, False)
+    )
     status, out, _ = corrmatch(f"train toy --data.root {sound} --out {tmp_path} --name x {SMALL}")
     assert status == 130 and "continue with --resume" in out and "step 2" in out
 
@@ -272,15 +348,20 @@ def test_evaluate_says_what_the_training_wrote(run, tmp_path):
 def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
-    for name in ("a.jpg", "b.png", "c.PNG"): Image.open(image(sound, "val_0000")).resize((70, 50)).save(photos / name)
+    for name in ("a.jpg", "b.png", "c.PNG"):
+        Image.open(image(sound, "val_0000")).resize((70, 50)).save(photos / name)
     (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
     (photos / "notes.txt").write_text("no image")
     status, said, err = corrmatch(f"predict {run} {photos} --out {out}")
     assert status == 2 and "3 of 4 images" in said and "broken.jpg" in err and len(err.splitlines()) == 1
     assert sorted(p.name for p in out.iterdir()) == [f"{n}{e}" for n in "abc" for e in (".png", "_overlay.jpg")]
     with Image.open(out / "a.png") as labels:
-        assert (labels.mode == "P" and labels.size == (70, 50) and labels.getpalette()[:18]
-                == [v for c in TOY_CLASSES.palette for v in c] and np.asarray(labels).max() < 6)
+        assert (
+            labels.mode == "P"
+            and labels.size == (70, 50)
+            and labels.getpalette()[:18] == [v for c in TOY_CLASSES.palette for v in c]
+            and np.asarray(labels).max() < 6
+        )
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     refused(f"predict {run} {photos / 'b.png'} --out {out}", "b.png", "--out")
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
@@ -290,21 +371,28 @@ def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tm
 
 @pytest.mark.parametrize("kind, ending", [("torch", ".pt2"), ("onnx", ".onnx")])
 def test_export_writes_a_file_that_answers_as_the_run_does(kind, ending, run, sound, tmp_path):
-    from corrmatch.evaluation import predict
-    from corrmatch.export import load_exported, to_unit, why_no_onnx
-    if kind == "onnx" and (why := why_no_onnx()): pytest.skip(why)
+    from corrmatch.engine.evaluation import predict
+    from corrmatch.extras.export import load_exported, to_unit, why_no_onnx
+
+    if kind == "onnx" and (why := why_no_onnx()):
+        pytest.skip(why)
     file = tmp_path / f"net{ending}"
     status, said, err = corrmatch(f"export {run} --format {kind} --out {file} --which last")
     assert status == 0 and str(file) in said and not err, err
     model, details = load_exported(file)
     picture, net = Image.open(image(sound, "val_0000")).resize((75, 53)), load_run(run, "last")[0]
-    assert (details["names"] == list(TOY_CLASSES.names)
-            and (model(to_unit(picture)[None]).argmax(1)[0] == predict(net, picture)).float().mean() > 0.999)
+    assert (
+        details["names"] == list(TOY_CLASSES.names)
+        and (model(to_unit(picture)[None]).argmax(1)[0] == predict(net, picture)).float().mean() > 0.999
+    )
     before = file.read_bytes()
     refused(f"export {run} --format {kind} --out {file}", file, "already", "--out")
     refused(f"export {run} --format {kind} --out {tmp_path / 'net.bin'}", "net.bin", ending)
-    refused(f"export {tmp_path / 'nothing'} --format {kind} --out {tmp_path / f'other{ending}'}", "nothing",
-            "no such run folder")
+    refused(
+        f"export {tmp_path / 'nothing'} --format {kind} --out {tmp_path / f'other{ending}'}",
+        "nothing",
+        "no such run folder",
+    )
     assert file.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [file.name]
 
 
@@ -312,10 +400,14 @@ def test_a_report_is_one_file_and_replaces_only_an_earlier_report(run, tmp_path)
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     status, out, _ = corrmatch(f"report {copy} --images 1")
     text = (copy / "report.html").read_text()
-    assert (status == 0 and "report.html" in out and f"{100 * read_log(run, 'scores.csv')['miou'].iloc[-1]:.2f} "
-                                                     "%" in text)
-    assert ("http" not in text and "<script" not in text
-            and text.count("<img") == text.count("data:image/") == text.count('alt="'))
+    assert (
+        status == 0 and "report.html" in out and f"{100 * read_log(run, 'scores.csv')['miou'].iloc[-1]:.2f} %" in text
+    )
+    assert (
+        "http" not in text
+        and "<script" not in text
+        and text.count("<img") == text.count("data:image/") == text.count('alt="')
+    )
     assert corrmatch(f"report {copy} --images 1")[0] == 0
     (copy / "report.html").write_text("mine")
     refused(f"report {copy}", "report.html", "--out")
@@ -327,19 +419,31 @@ def test_a_report_is_one_file_and_replaces_only_an_earlier_report(run, tmp_path)
 def test_a_training_shows_its_pictures_where_tensorboard_is_installed(sound, run, tmp_path, monkeypatch):
     class Writer:
         tags = []
-        def add_scalar(self, *_): pass
-        def add_image(self, tag, *_, **__): self.tags.append(tag)
-        def close(self): pass
+
+        def add_scalar(self, *_):
+            pass
+
+        def add_image(self, tag, *_, **__):
+            self.tags.append(tag)
+
+        def close(self):
+            pass
+
     monkeypatch.setattr(trainer, "board", lambda *_: Writer())
     watched = train(sound, tmp_path, "watched")
-    assert ({tag.split("/")[0] for tag in Writer.tags}
-            >= {"prediction", "pseudo labels", "after propagation", "row of C, point 1"})
+    assert {tag.split("/")[0] for tag in Writer.tags} >= {
+        "prediction",
+        "pseudo labels",
+        "after propagation",
+        "row of C, point 1",
+    }
     assert all(torch.equal(v, weights(watched)[k]) for k, v in weights(run).items())
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(run, tmp_path, sound):
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
-    for p in copy.glob("*.pt*"): os.truncate(p, 1000)
+    for p in copy.glob("*.pt*"):
+        os.truncate(p, 1000)
     refused(f"predict {copy} {image(sound, 'val_0000')} --out {tmp_path}/out", "no usable checkpoint", "best.pt")
     assert not (tmp_path / "out").exists()
 
@@ -347,14 +451,23 @@ def test_a_checkpoint_that_cannot_be_read_is_named(run, tmp_path, sound):
 def test_a_round_trip_on_the_embedded_dataset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, err = corrmatch("train toy --steps 2 --batch 4 --data.crop 48 --method.num-shapes 8")
-    assert (status == 0 and "runs/toy: finished at step 2" in out
-            and json.loads(Path("runs/toy/config.json").read_text())["steps"] == 2), err
-    assert (corrmatch("data check runs/data/toy --labelled labelled --val val --batch 8")[:2]
-            == (0, "runs/data/toy: 0 errors, 0 warnings\n"))
+    assert (
+        status == 0
+        and "runs/toy: finished at step 2" in out
+        and json.loads(Path("runs/toy/config.json").read_text())["steps"] == 2
+    ), err
+    assert corrmatch("data check runs/data/toy --labelled labelled --val val --batch 8")[:2] == (
+        0,
+        "runs/data/toy: 0 errors, 0 warnings\n",
+    )
     status, out, _ = corrmatch("evaluate runs/toy --device cpu")
-    assert (status == 0 and f"mIoU {100 * read_log('runs/toy', 'scores.csv')['miou'].iloc[-1]:.2f} %" in out
-            and "64 images, whole" in out)
+    assert (
+        status == 0
+        and f"mIoU {100 * read_log('runs/toy', 'scores.csv')['miou'].iloc[-1]:.2f} %" in out
+        and "64 images, whole" in out
+    )
     assert corrmatch("predict runs/toy runs/data/toy/JPEGImages/val_0000.png --out labels")[0] == 0
     net, classes, config = load_run("runs/toy", "last")
-    assert (classes == TOY_CLASSES and config.steps == 2
-            and np.asarray(Image.open("labels/val_0000.png")).shape == (96, 96))
+    assert (
+        classes == TOY_CLASSES and config.steps == 2 and np.asarray(Image.open("labels/val_0000.png")).shape == (96, 96)
+    )

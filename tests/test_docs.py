@@ -1,4 +1,5 @@
 "The site builds without a warning, every page is complete, every link resolves, and nothing comes from another host."
+
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ each = pytest.mark.parametrize("path", notebooks(), ids=name)
 
 class Page(HTMLParser):
     "The ids, links, loaded files and pictures of one page."
+
     def __init__(self, path):
         super().__init__()
         self.ids, self.links, self.loads, self.alts = set(), [], [], []
@@ -22,18 +24,34 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
         self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
-        if tag == "a" and a.get("href"): self.links.append(a["href"])
-        if tag in ("script", "img", "iframe") and a.get("src"): self.loads.append(a["src"])
-        if tag == "link" and a.get("href") and a.get("rel") not in ("canonical",): self.loads.append(a["href"])
-        if tag == "img": self.alts.append(a.get("alt", ""))
+        if tag == "a" and a.get("href"):
+            self.links.append(a["href"])
+        if tag in ("script", "img", "iframe") and a.get("src"):
+            self.loads.append(a["src"])
+        if tag == "link" and a.get("href") and a.get("rel") not in ("canonical",):
+            self.loads.append(a["href"])
+        if tag == "img":
+            self.alts.append(a.get("alt", ""))
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
     "The folder of the site, and what Sphinx complained about (with --keep-going the pages are made all the same)."
     out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d",
-               str(tmp_path_factory.mktemp("doctrees")), "-c", "docs", "nbs", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-d",
+        str(tmp_path_factory.mktemp("doctrees")),
+        "-c",
+        "docs",
+        "nbs",
+        str(out),
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return out, result.returncode, (result.stdout[-3000:] + result.stderr[-6000:]).strip()
 
@@ -46,20 +64,24 @@ def site(build):
 
 
 @pytest.fixture(scope="module")
-def parsed(site): return {p.relative_to(site).as_posix(): Page(p) for p in site.rglob("*.html")}
+def parsed(site):
+    return {p.relative_to(site).as_posix(): Page(p) for p in site.rglob("*.html")}
 
 
 def test_the_site_builds_without_a_warning(build):
-    if build[1]: pytest.fail(build[2], pytrace=False)
+    if build[1]:
+        pytest.fail(build[2], pytrace=False)
 
 
-def local(url): return not urlsplit(url).scheme and not url.startswith("//")
+def local(url):
+    return not urlsplit(url).scheme and not url.startswith("//")
 
 
 @each
 def test_a_page_stands_for_the_notebook_and_offers_it(site, parsed, path):
-    offered = [link for link in parsed[f"{name(path)}.html"].links if "_downloads/" in link
-               and link.endswith(f"/{path.name}")]
+    offered = [
+        link for link in parsed[f"{name(path)}.html"].links if "_downloads/" in link and link.endswith(f"/{path.name}")
+    ]
     assert offered, "no link to download the notebook"
     assert ((site / f"{name(path)}.html").parent / unquote(offered[0])).read_bytes() == path.read_bytes()
 
@@ -69,11 +91,13 @@ def test_the_page_shows_no_directive_and_every_public_name(site, path):
     html = (site / f"{name(path)}.html").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]+>", "", html)
     assert not re.search(r"^#\s?\|", text, re.M) and "nbdev_export" not in text
-    exported = "\n".join(c.source for c in cells(path) if c.cell_type == "code"
-                         and re.match(r"#\s*\|\s*export\b", c.source))
+    exported = "\n".join(
+        c.source for c in cells(path) if c.cell_type == "code" and re.match(r"#\s*\|\s*export\b", c.source)
+    )
     defined = set(re.findall(r"^(?:async )?(?:def|class) (\w+)", exported, re.M))
-    for public in defined & set(getattr(import_module(f"corrmatch.{module_of(path)}"), "__all__", [])
-                                if defined else []):
+    for public in defined & set(
+        getattr(import_module(f"corrmatch.{module_of(path)}"), "__all__", []) if defined else []
+    ):
         assert f'id="corrmatch.{module_of(path)}.{public}"' in html, f"{public} has no entry"
 
 
@@ -91,15 +115,20 @@ def test_every_link_within_the_site_resolves(site, parsed):
             parts = urlsplit(link)
             target = (site / here).parent.joinpath(unquote(parts.path)).resolve() if parts.path else site / here
             inside = target.relative_to(site.resolve()).as_posix() if target.is_relative_to(site.resolve()) else ""
-            if not target.exists(): missing.append(f"{here}: {link}")
+            if not target.exists():
+                missing.append(f"{here}: {link}")
             elif parts.fragment and inside in parsed and unquote(parts.fragment) not in parsed[inside].ids | {""}:
                 missing.append(f"{here}: {link}")
     assert not missing, missing[:20]
 
 
 def test_nothing_is_loaded_from_another_host(parsed):
-    assert not [(here, url) for here, page in parsed.items() for url in page.loads if not local(url)
-                and not url.startswith("data:")]
+    assert not [
+        (here, url)
+        for here, page in parsed.items()
+        for url in page.loads
+        if not local(url) and not url.startswith("data:")
+    ]
 
 
 def test_maths_is_rendered_by_a_file_of_the_site(site):
@@ -107,6 +136,9 @@ def test_maths_is_rendered_by_a_file_of_the_site(site):
 
 
 def test_every_picture_has_an_alternative_text(parsed):
-    bare = [here for here, page in parsed.items() if not here.startswith("_modules")
-            and not all(alt and "/" not in alt for alt in page.alts)]
+    bare = [
+        here
+        for here, page in parsed.items()
+        if not here.startswith("_modules") and not all(alt and "/" not in alt for alt in page.alts)
+    ]
     assert not bare

@@ -1,4 +1,5 @@
 "All loss terms and their gradients against the authors' implementation, from raw predictions to the total."
+
 import os
 from pathlib import Path
 
@@ -6,17 +7,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from corrmatch.losses import OHEM, Predictions, Pseudo, corrmatch_loss
-from corrmatch.propagation import propagate_regions
-from corrmatch.threshold import DynamicThreshold
+from corrmatch.nn.losses import OHEM, Predictions, Pseudo, corrmatch_loss
+from corrmatch.methods.corrmatch.propagation import propagate_regions
+from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 
 FULL = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "losses.safetensors"
-pytestmark = pytest.mark.skipif(not FULL.exists(), reason="the full reference tensors are not here (set "
-                                                          "CORRMATCH_GOLDEN to their folder)")
-NAMES = {"loss_x": "hard_x", "loss_x_corr": "corr_x", "loss_u_s1": "hard_u", "loss_u_corr_s1": "corr_s",
-         "loss_u_corr_w": "corr_w",
-         # recorded name -> ours
-         "loss_u_corr": "corr_u", "loss_u_kl": "soft_u", "loss_u_w_fp": "fp_u", "loss": "total"}
+pytestmark = pytest.mark.skipif(
+    not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"
+)
+NAMES = {
+    "loss_x": "hard_x",
+    "loss_x_corr": "corr_x",
+    "loss_u_s1": "hard_u",
+    "loss_u_corr_s1": "corr_s",
+    "loss_u_corr_w": "corr_w",
+    # recorded name -> ours
+    "loss_u_corr": "corr_u",
+    "loss_u_kl": "soft_u",
+    "loss_u_w_fp": "fp_u",
+    "loss": "total",
+}
 PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-12)}
 CASES = ("main", "ohem", "one_ignored")
 
@@ -37,9 +47,14 @@ def replay(d, case, dtype):
     labels, mask = propagate_regions(shapes, mix(labels_w, labels_m), confident, tau.value)
     pseudo = Pseudo(labels_w, (confidence_w >= tau.value) & valid_w, valid_w, labels, mask, confident, valid)
     ohem = OHEM(0.7, d["ohem_min_kept"].item()) if case == "ohem" else None
-    terms = corrmatch_loss(Predictions(pred["pred_x"], pred["pred_x_corr"]), d["mask_x"].long(),
-                           Predictions(pred["pred_u_w"], pred["pred_u_w_corr"], pred["pred_u_w_fp"]),
-                           Predictions(pred["pred_u_s1"], pred["pred_u_s1_corr"]), pseudo, ohem=ohem)
+    terms = corrmatch_loss(
+        Predictions(pred["pred_x"], pred["pred_x_corr"]),
+        d["mask_x"].long(),
+        Predictions(pred["pred_u_w"], pred["pred_u_w_corr"], pred["pred_u_w_fp"]),
+        Predictions(pred["pred_u_s1"], pred["pred_u_s1_corr"]),
+        pseudo,
+        ohem=ohem,
+    )
     return tau.value, pseudo, terms, pred, of
 
 
@@ -51,9 +66,13 @@ def test_terms_threshold_and_masks(case, precision):
     assert abs(tau - of(f"threshold_{precision}").item()) <= tol
     for recorded, name in NAMES.items():
         assert abs(terms[name].item() - of(f"{recorded}_{precision}").item()) <= tol, name
-    for recorded, ours in (("labels_out", pseudo.labels), ("mask_out", pseudo.mask),
-                           ("mask_confident", pseudo.confident)):
-        if of(recorded) is not None: assert torch.equal(of(recorded).long(), ours.long()), recorded
+    for recorded, ours in (
+        ("labels_out", pseudo.labels),
+        ("mask_out", pseudo.mask),
+        ("mask_confident", pseudo.confident),
+    ):
+        if of(recorded) is not None:
+            assert torch.equal(of(recorded).long(), ours.long()), recorded
 
 
 @pytest.mark.parametrize("case", ("main", "ohem"))
@@ -63,5 +82,6 @@ def test_gradients(case):
     terms["total"].backward()
     recorded = [k for k in d if k.startswith(f"{case}.grad.")]
     assert recorded
-    for key in recorded: assert (pred[key.split(".grad.")[1]].grad - d[key]).abs().max() < 1e-9, key
+    for key in recorded:
+        assert (pred[key.split(".grad.")[1]].grad - d[key]).abs().max() < 1e-9, key
     assert pred["pred_u_w"].grad is None and pred["pred_u_w_mix"].grad is None

@@ -1,4 +1,5 @@
 "The dynamic threshold against the authors' implementation: every recorded chain of updates, in both precisions."
+
 import os
 from pathlib import Path
 
@@ -6,13 +7,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from corrmatch.threshold import DynamicThreshold, class_maxima
+from corrmatch.methods.corrmatch.threshold import DynamicThreshold, class_maxima
 
 FIXTURE = Path(__file__).parents[1] / "nbs" / "fixtures" / "threshold.safetensors"
-FULL = (Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
-        / "threshold.safetensors")
-FILES = [pytest.param(FIXTURE, id="fixture"), pytest.param(FULL, id="full", marks=pytest.mark.skipif(
-    not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"))]
+FULL = (
+    Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "threshold.safetensors"
+)
+FILES = [
+    pytest.param(FIXTURE, id="fixture"),
+    pytest.param(
+        FULL,
+        id="full",
+        marks=pytest.mark.skipif(
+            not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"
+        ),
+    ),
+]
 PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-14)}
 
 

@@ -1,4 +1,5 @@
 """A run is killed at random moments, again and again, and continued each time: it ends with the weights, the log and the scores of a run that nobody disturbed."""
+
 import json
 import os
 import subprocess
@@ -7,14 +8,14 @@ from pathlib import Path
 import pytest
 from drills import told as record
 
-PROGRAM = '''
+PROGRAM = """
 import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from corrmatch.config import *
-from corrmatch.results import finish
-from corrmatch.runs import load_checkpoint
-from corrmatch.toy import make_toy
+from corrmatch.engine.config import *
+from corrmatch.engine.results import finish
+from corrmatch.engine.runs import load_checkpoint
+from corrmatch.data.toy import make_toy
 
 folder, kills = sys.argv[1], int(sys.argv[2])
 make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=3, size=48)
@@ -45,18 +46,25 @@ while done < kills:
     except FileNotFoundError: moments.append(None)
 os.waitpid(start("killed"), 0)
 print(json.dumps({"kills": done, "moments": moments}))
-'''
+"""
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "program.py", str(tmp_path), str(kills)], cwd=tmp_path, capture_output=True,
-                          text=True, env=environment, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "program.py", str(tmp_path), str(kills)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    from corrmatch.runs import load_checkpoint, read_log
+    from corrmatch.engine.runs import load_checkpoint, read_log
+
     whole, killed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
     assert told["kills"] >= kills // 2, f"the run ended after {told['kills']} kills, at steps {told['moments']}"
     assert len(set(told["moments"])) > min(3, kills // 3), told["moments"]
@@ -67,6 +75,10 @@ def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
         a, b = (read_log(tmp_path / run, name).drop(columns="seconds", errors="ignore") for run in ("whole", "killed"))
         assert a.equals(b), f"{name} differs: {told}"
     if kills == 20:
-        record("killed at random", "SIGKILL at a random moment of 40 steps, resumed each time; "
-                                   f"{len(set(told['moments']))} different steps", told["kills"],
-                                   "weights, log and scores of the run that nobody disturbed", "nothing")
+        record(
+            "killed at random",
+            f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps",
+            told["kills"],
+            "weights, log and scores of the run that nobody disturbed",
+            "nothing",
+        )

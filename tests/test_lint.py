@@ -1,4 +1,5 @@
 "Faults that need no run: names that do not exist, imports that nothing uses, code that does not do what it says."
+
 import io
 import re
 import subprocess
@@ -9,8 +10,12 @@ from frame import ROOT, cells, name, notebooks
 
 
 def lint(*paths):
-    return subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise",
-                           *map(str, paths)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", *map(str, paths)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_linter_finds_nothing():
@@ -19,8 +24,12 @@ def test_the_linter_finds_nothing():
 
 
 def test_the_linter_would_find_something(tmp_path):
-    for code, rule in {"def f(): return no_such_name": "F821", "def f(a=[]): return a": "B006",
-                       "assert (1, 'always')": "F631", "eval('1')": "S307"}.items():
+    for code, rule in {
+        "def f(): return no_such_name": "F821",
+        "def f(a=[]): return a": "B006",
+        "assert (1, 'always')": "F631",
+        "eval('1')": "S307",
+    }.items():
         (tmp_path / "bad.py").write_text(code + "\n")
         done = lint("--config", ROOT / "ruff.toml", tmp_path / "bad.py")
         assert done.returncode and rule in done.stdout, code
@@ -28,10 +37,19 @@ def test_the_linter_would_find_something(tmp_path):
 
 def too_wide(code: str) -> list[str]:
     "Lines of more than 120 characters that can be broken: not directives, texts of several lines, parameters' comments."
-    inside = {row for t in tokenize.generate_tokens(io.StringIO(code).readline) if t.type == tokenize.STRING
-              for row in range(t.start[0], t.end[0] + (t.end[0] > t.start[0]))}
-    return [line for row, line in enumerate(code.splitlines(), 1) if len(line) > 120 and row not in inside
-            and not re.match(r"#\||\s*\S+: .*  # |\) -> .*  # |\s+\w+(=\S*)?,? +# |\s*def .*  # ", line)]
+    inside = {
+        row
+        for t in tokenize.generate_tokens(io.StringIO(code).readline)
+        if t.type == tokenize.STRING
+        for row in range(t.start[0], t.end[0] + (t.end[0] > t.start[0]))
+    }
+    return [
+        line
+        for row, line in enumerate(code.splitlines(), 1)
+        if len(line) > 120
+        and row not in inside
+        and not re.match(r"#\||\s*\S+: .*  # |\) -> .*  # |\s+\w+(=\S*)?,? +# |\s*def .*  # ", line)
+    ]
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=name)
@@ -43,4 +61,4 @@ def test_code_fits_on_a_screen(path):
 def test_a_wide_line_would_be_found():
     long = "x" * 120
     assert too_wide(f"a = 1\n{long} = 1") and too_wide(f"f({long})") and too_wide(f"# {long}") and too_wide(f"'{long}'")
-    assert not too_wide(f"#| fig-alt: {long}\ndef f(\n    a: int,  # {long}\n): pass\n\'\'\'\n{long}\n\'\'\'")
+    assert not too_wide(f"#| fig-alt: {long}\ndef f(\n    a: int,  # {long}\n): pass\n'''\n{long}\n'''")

@@ -8,6 +8,7 @@ half a minute). Everything else is the recipe's: labelled and unlabelled list, r
 OHEM, optimiser, the way to evaluate.
 The pictures are drawings with thousands of names (see miniature.py), so the scores mean nothing.
 """
+
 import io
 import json
 import math
@@ -15,19 +16,37 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 import miniature
 from corrmatch.cli import main
-from corrmatch.config import to_dict
-from corrmatch.recipes import RECIPES
-from corrmatch.runs import load_checkpoint, read_log
-from corrmatch.splits import TRAINING, protocol, write_ids
+from corrmatch.engine.config import to_dict
+from corrmatch.recipes.published import RECIPES
+from corrmatch.engine.runs import load_checkpoint, read_log
+from corrmatch.data.splits import TRAINING, protocol, write_ids
 
-SMALL = ("--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 "
-         "--model.low-channels 4 --model.projection 8 --model.weights None "
-         "--batch 2 --method.num-shapes 16 --log-every 1")
+SMALL = (
+    "--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 "
+    "--model.low-channels 4 --model.projection 8 --model.weights None "
+    "--batch 2 --method.num-shapes 16 --log-every 1"
+)
 VAL = {"voc": "2007_000033", "cityscapes": "val/frankfurt/frankfurt_000001_062250", "camvid": "val_0000"}
 CROP = {"voc": 65, "cityscapes": 257, "camvid": 65}
-SHRUNK = {"data.root", "data.check", "data.workers", "data.val", "data.crop", "model.encoder", "model.width",
-          "model.channels", "model.low_channels", "model.projection", "model.weights",
-          "batch", "steps", "method.num_shapes", "log_every", "out", "name"}
+SHRUNK = {
+    "data.root",
+    "data.check",
+    "data.workers",
+    "data.val",
+    "data.crop",
+    "model.encoder",
+    "model.width",
+    "model.channels",
+    "model.low_channels",
+    "model.projection",
+    "model.weights",
+    "batch",
+    "steps",
+    "method.num_shapes",
+    "log_every",
+    "out",
+    "name",
+}
 FULL = [("voc_classic_92", 321), ("voc_u2pl_662", 513), ("cityscapes_186", 801)]
 kind = lambda name: next(k for k in ("voc", "cityscapes", "camvid", "toy") if name.startswith(k))
 # they differ in the labelled list alone
@@ -38,32 +57,41 @@ slow_after_first = lambda name: [pytest.mark.slow] if kind(name) == "cityscapes"
 def root(tmp_path_factory):
     "The dataset of a recipe, made when it is first asked for."
     made = {}
+
     def make(name):
-        if (k := kind(name)) not in made: made[k] = getattr(miniature, k)(tmp_path_factory.mktemp(k))
+        if (k := kind(name)) not in made:
+            made[k] = getattr(miniature, k)(tmp_path_factory.mktemp(k))
         return made[k]
+
     return make
 
 
 def corrmatch(line):
     "Run a command line that has to succeed; what it printed."
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err): 
-        try: main(line.split())
-        except SystemExit as stop: assert not stop.code, err.getvalue()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(line.split())
+        except SystemExit as stop:
+            assert not stop.code, err.getvalue()
     return out.getvalue()
 
 
 def flat(values, prefix=""):
     for key, value in values.items():
-        if isinstance(value, dict): yield from flat(value, f"{prefix}{key}.")
-        else: yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 
 
 def train(name, root, tmp_path, crop, steps=3, more=""):
     "Train and evaluate, shrunk; the run folder."
     write_ids(tmp_path / "some.txt", [VAL[kind(name)]])
-    corrmatch(f"train {name} --data.root {root(name)} --data.val {tmp_path / 'some.txt'} --data.crop {crop} --steps "
-              f"{steps} --out {tmp_path} --name run {SMALL} {more}")
+    corrmatch(
+        f"train {name} --data.root {root(name)} --data.val {tmp_path / 'some.txt'} --data.crop {crop} --steps "
+        f"{steps} --out {tmp_path} --name run {SMALL} {more}"
+    )
     return tmp_path / "run"
 
 
@@ -79,14 +107,17 @@ def check_run(run, name, crop, steps=3):
 
 # Nothing shrunk, up to the first step
 
+
 @pytest.mark.parametrize("name", [n for n in RECIPES if kind(n) in ("voc", "cityscapes")])
 def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
     said = corrmatch(f"train {name} --data.root {root(name)} --data.no-check --out {tmp_path} --dry-run")
     c, (_, total, val) = RECIPES[name].make(), TRAINING[kind(name)]
     n = len(protocol(c.data.labelled).labelled)
     steps = c.epochs * ((total - n) // c.batch)
-    assert (f"{n} labelled, {total - n} unlabelled, {val} validation images, no errors; "
-            f"{steps} steps into {tmp_path}" in said)
+    assert (
+        f"{n} labelled, {total - n} unlabelled, {val} validation images, no errors; "
+        f"{steps} steps into {tmp_path}" in said
+    )
     assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
@@ -95,11 +126,14 @@ def test_the_lists_and_the_length_of_a_camvid_recipe(name, root, tmp_path):
     # 468 files: they are all read
     said = corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
     c = RECIPES[name].make()
-    assert ("46 labelled, 321 unlabelled, 101 validation images, no errors; "
-            f"{c.steps or c.epochs * (321 // c.batch)} steps" in said)
+    assert (
+        "46 labelled, 321 unlabelled, 101 validation images, no errors; "
+        f"{c.steps or c.epochs * (321 // c.batch)} steps" in said
+    )
 
 
 # Three steps and an evaluation
+
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=slow_after_first(n)) for n in RECIPES if n != "toy"])
 def test_a_recipe_trains_and_evaluates(name, root, tmp_path):
@@ -119,6 +153,7 @@ def test_the_crop_of_the_paper(name, crop, root, tmp_path):
 
 
 # The check of all files
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["voc_aug_662_321", "cityscapes_100"])

@@ -1,4 +1,5 @@
 "Package, notebooks and README are in step: export, clean and the README script change no byte. All of it runs on a copy."
+
 import difflib
 import subprocess
 import sys
@@ -12,8 +13,12 @@ HINT = "run `make prepare`; edit notebooks, never the files made from them"
 
 def tracked(root: Path) -> dict[str, bytes]:
     "Path -> bytes of every file that the three steps may write."
-    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("corrmatch/*.py"), *root.glob("README*.md"),
-             *root.glob("index_files/*")]
+    files = [
+        *root.glob("nbs/**/*.ipynb"),
+        *root.glob("corrmatch/**/*.py"),
+        *root.glob("README*.md"),
+        *root.glob("index_files/*"),
+    ]
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in files if p.is_file()}
 
 
@@ -24,9 +29,11 @@ def run(root: Path, *command):
 
 def rebuild(root: Path):
     "Make package, notebooks and README afresh; modules are deleted first, so one whose notebook is gone does not come back."
-    for module in root.glob("corrmatch/*.py"):
-        if module.name != "__init__.py": module.unlink()
+    for module in root.glob("corrmatch/**/*.py"):
+        if module.name != "__init__.py":
+            module.unlink()
     run(root, BIN / "nbdev_export")
+    run(root, BIN / "ruff", "format", "--no-cache", "-q", "corrmatch", "nbs")
     run(root, BIN / "nbdev_clean")
     run(root, sys.executable, root / "docs" / "readme.py")
 
@@ -36,25 +43,36 @@ def report(before: dict[str, bytes], after: dict[str, bytes]) -> str:
     blocks = []
     for path in sorted(before.keys() | after.keys()):
         old, new = before.get(path), after.get(path)
-        if old == new: continue
+        if old == new:
+            continue
         if old is None or new is None:
             blocks.append(f"{path}: {'is missing' if old is None else 'comes from no notebook'}")
         else:
             lines = [b.decode(errors="replace").splitlines() for b in (old, new)]
-            blocks.append("\n".join([f"{path}:",
-                                     *(line[:160] for line in list(difflib.unified_diff(*lines, "found", "should be",
-                                                                                        lineterm="", n=0))[:12])]))
+            blocks.append(
+                "\n".join(
+                    [
+                        f"{path}:",
+                        *(
+                            line[:160]
+                            for line in list(difflib.unified_diff(*lines, "found", "should be", lineterm="", n=0))[:12]
+                        ),
+                    ]
+                )
+            )
     return "\n".join(blocks)
 
 
 @pytest.fixture
-def tree(tmp_path): return copy_tree(tmp_path)
+def tree(tmp_path):
+    return copy_tree(tmp_path)
 
 
 def test_export_clean_and_readme_change_nothing(tree):
     before = tracked(tree)
     rebuild(tree)
-    if found := report(before, tracked(tree)): pytest.fail(f"{HINT}\n{found}", pytrace=False)
+    if found := report(before, tracked(tree)):
+        pytest.fail(f"{HINT}\n{found}", pytrace=False)
 
 
 def test_a_hand_edited_module_is_noticed(tree):

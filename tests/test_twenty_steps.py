@@ -1,4 +1,5 @@
 "The numbers of a training do not change unnoticed."
+
 import torch
 from twenty_steps import LIST, committed, differences, steps
 
@@ -6,27 +7,33 @@ from twenty_steps import LIST, committed, differences, steps
 def test_twenty_steps_give_the_committed_losses():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try: new = steps()
-    finally: torch.set_num_threads(before)
+    try:
+        new = steps()
+    finally:
+        torch.set_num_threads(before)
     found = differences(committed(), new)
-    assert not found, \
-        f"{found}. If the change is meant: python tests/twenty_steps.py \"what changed\", and a line in CHANGELOG.md"
+    assert not found, (
+        f'{found}. If the change is meant: python tests/twenty_steps.py "what changed", and a line in CHANGELOG.md'
+    )
 
 
 def test_the_list_covers_what_can_change():
     old = committed()
     assert LIST.read_text().startswith("# ") and old.index.tolist() == list(range(1, 21))
     assert {"hard_x", "corr_x", "hard_u", "fp_u", "soft_u", "corr_u", "total", "tau"} <= set(old)
-    assert (old["confident"] > 0.05).sum() > 10 and (old["spread"] > old["confident"]).any(), \
+    assert (old["confident"] > 0.05).sum() > 10 and (old["spread"] > old["confident"]).any(), (
         "pixels must be trusted and regions spread, or nothing is compared"
+    )
 
 
 def test_a_small_change_is_seen():
     old = committed()
     for column in old:
-        assert f"first {column} of step 20" in differences(old,
-                                                           old.assign(**{column:
-                                                                             old[column].where(old.index < 20,
-                                                                                               old[column] + 1e-5)}))
-    assert (not differences(old, old + 1e-9) and differences(old, old.iloc[:-1])
-            and differences(old, old.drop(columns="tau")))
+        assert f"first {column} of step 20" in differences(
+            old, old.assign(**{column: old[column].where(old.index < 20, old[column] + 1e-5)})
+        )
+    assert (
+        not differences(old, old + 1e-9)
+        and differences(old, old.iloc[:-1])
+        and differences(old, old.drop(columns="tau"))
+    )

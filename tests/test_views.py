@@ -1,4 +1,5 @@
-"Views from worker processes, however they are started, and with as little memory as the images need. All else is tested in nbs/01a_views.ipynb."
+"Views from worker processes, however they are started, and with as little memory as the images need. All else is tested in nbs/book/03_views.ipynb."
+
 import gc
 import pickle
 import weakref
@@ -8,17 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from corrmatch import views as module
-from corrmatch.data import Classes, Folder
-from corrmatch.splits import Split
-from corrmatch.views import TrainingViews, batches
+from corrmatch.data import views as module
+from corrmatch.data.check import Classes, Folder
+from corrmatch.data.splits import Split
+from corrmatch.data.views import TrainingViews, batches
 
 
 @pytest.fixture
 def made(tmp_path):
     "A folder of eight small images, two of them with masks, and its split."
     rng = np.random.default_rng(0)
-    for name in ("images", "masks"): (tmp_path / name).mkdir()
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
     for k, id in enumerate("abcdefgh"):
         Image.fromarray(rng.integers(0, 256, (24 + k, 32, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{id}.png")
         if id in "ab":
@@ -52,18 +54,22 @@ def test_workers_follow_the_epoch(made):
 def test_an_error_in_a_worker_names_the_file(made):
     folder, split = made
     (folder.root / "images" / "e.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="e.png"): list(batches(TrainingViews(folder, split, 17), 2, workers=1))
+    with pytest.raises(ValueError, match="e.png"):
+        list(batches(TrainingViews(folder, split, 17), 2, workers=1))
 
 
 def test_no_image_is_kept(made, monkeypatch):
     kept, read = [], module.read_listed
+
     def watched(folder, id):
         image = read(folder, id)
         kept.append(weakref.ref(image))
         return image
+
     monkeypatch.setattr(module, "read_listed", watched)
     dataset = TrainingViews(*made, 17, partner="crop")
-    for i in range(len(dataset)): dataset[i]
+    for i in range(len(dataset)):
+        dataset[i]
     gc.collect()
     assert len(kept) == len(dataset) and not any(ref() for ref in kept)
 
@@ -71,6 +77,8 @@ def test_no_image_is_kept(made, monkeypatch):
 def test_a_worker_gets_lists_not_images(made):
     "What travels to a spawned worker grows with the number of ids, some tens of bytes each."
     folder, _ = made
-    few, many = (len(pickle.dumps(TrainingViews(folder, Split(["a"], [f"2007_{k:06}" for k in range(n)]), 17)))
-                 for n in (100, 10_100))
+    few, many = (
+        len(pickle.dumps(TrainingViews(folder, Split(["a"], [f"2007_{k:06}" for k in range(n)]), 17)))
+        for n in (100, 10_100)
+    )
     assert (many - few) / 10_000 < 40

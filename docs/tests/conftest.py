@@ -1,4 +1,5 @@
 "A browser, a small web server, and a page that notes what goes wrong while it is looked at."
+
 import functools
 import os
 import re
@@ -11,13 +12,29 @@ from urllib.parse import urlsplit
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-RULES = ["color-contrast", "image-alt", "svg-img-alt", "heading-order", "page-has-heading-one", "document-title",
-         "html-has-lang", "link-name", "button-name", "label",
-         "duplicate-id-aria", "aria-valid-attr", "aria-roles", "list", "td-headers-attr", "scrollable-region-focusable"]
+RULES = [
+    "color-contrast",
+    "image-alt",
+    "svg-img-alt",
+    "heading-order",
+    "page-has-heading-one",
+    "document-title",
+    "html-has-lang",
+    "link-name",
+    "button-name",
+    "label",
+    "duplicate-id-aria",
+    "aria-valid-attr",
+    "aria-roles",
+    "list",
+    "td-headers-attr",
+    "scrollable-region-focusable",
+]
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +44,10 @@ def browser():
     found = os.environ.get("CORRMATCH_BROWSER") or next((p for name in BROWSERS if (p := shutil.which(name))), None)
     with sync.sync_playwright() as p:
         if not found and not Path(p.chromium.executable_path).exists():
-            pytest.skip("no browser: install Chromium or Chrome, name one in CORRMATCH_BROWSER, or run "
-                        "`.venv/bin/python -m playwright install chromium`")
+            pytest.skip(
+                "no browser: install Chromium or Chrome, name one in CORRMATCH_BROWSER, or run "
+                "`.venv/bin/python -m playwright install chromium`"
+            )
         chrome = p.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield chrome
         chrome.close()
@@ -38,20 +57,24 @@ def browser():
 def serve():
     "Serve a folder on this machine: folder -> address."
     servers = []
+
     def start(folder) -> str:
         server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
+
     yield start
-    for server in servers: server.shutdown(), server.server_close()
+    for server in servers:
+        server.shutdown(), server.server_close()
 
 
 @dataclass
 class Watch:
     "A page of the browser, and what it complained of."
+
     page: object
-    errors: list = field(default_factory=list)   # console errors, exceptions, missing files
+    errors: list = field(default_factory=list)  # console errors, exceptions, missing files
     foreign: list = field(default_factory=list)  # requests to another host (they are refused)
 
     def __post_init__(self):
@@ -74,8 +97,10 @@ class Watch:
 
     def bare_pictures(self) -> list:
         "Pictures that did not load, or have no alternative text."
-        return self.page.evaluate("() => [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth || "
-                                  "!i.alt.trim()).map(i => i.src.slice(0, 100))")
+        return self.page.evaluate(
+            "() => [...document.images].filter(i => i.loading != 'lazy' && !i.naturalWidth || "
+            "!i.alt.trim()).map(i => i.src.slice(0, 100))"
+        )
 
     def too_wide(self) -> list:
         "What reaches beyond the window and does not scroll by itself."
@@ -87,24 +112,37 @@ class Watch:
 
     def complaints(self, only=RULES) -> list:
         "What axe finds: contrast, alternative texts, order of headings, names of links and fields."
-        sync = pytest.importorskip("axe_playwright_python.sync_playwright",
-                                   reason="these tests need axe-playwright-python: make docs-test installs it")
+        sync = pytest.importorskip(
+            "axe_playwright_python.sync_playwright",
+            reason="these tests need axe-playwright-python: make docs-test installs it",
+        )
         # thousands of shapes in formulas and of words in code, all of the same few colours, would take axe minutes
-        self.page.evaluate("() => { document.querySelectorAll('mjx-container').forEach(e => e.remove()); "
-                           "[...document.querySelectorAll('div.highlight')].slice(6).forEach(e => e.remove()) }")
-        found = sync.Axe().run(self.page,
-                               options={"runOnly": list(only), "resultTypes": ["violations"]}).response["violations"]
-        return [f"{v['id']}: {n['html'][:110]} {(n['any'] or n['all'] or n['none'])[0]['message'][:170]}"
-                for v in found for n in v["nodes"][:4]]
+        self.page.evaluate(
+            "() => { document.querySelectorAll('mjx-container').forEach(e => e.remove()); "
+            "[...document.querySelectorAll('div.highlight')].slice(6).forEach(e => e.remove()) }"
+        )
+        found = (
+            sync.Axe()
+            .run(self.page, options={"runOnly": list(only), "resultTypes": ["violations"]})
+            .response["violations"]
+        )
+        return [
+            f"{v['id']}: {n['html'][:110]} {(n['any'] or n['all'] or n['none'])[0]['message'][:170]}"
+            for v in found
+            for n in v["nodes"][:4]
+        ]
 
 
 @pytest.fixture
 def watch(browser):
     "Open a page: keyword arguments are those of a browser's context (viewport, color_scheme)."
     contexts = []
+
     def start(width=1280, height=900, **options) -> Watch:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
         contexts[-1].set_default_timeout(60_000)
         return Watch(contexts[-1].new_page())
+
     yield start
-    for context in contexts: context.close()
+    for context in contexts:
+        context.close()

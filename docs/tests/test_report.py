@@ -1,4 +1,5 @@
 "`corrmatch report` in a browser: one file that needs nothing else, on a wide window and on a telephone, light and dark."
+
 import subprocess
 import sys
 import pytest
@@ -8,8 +9,9 @@ import pytest
 def report(tmp_path_factory):
     "The report of a very short run on the toy dataset."
     here = tmp_path_factory.mktemp("report")
-    corrmatch = lambda *words: subprocess.run([sys.executable, "-m", "corrmatch.cli", *words], cwd=here, check=True,
-                                              capture_output=True)
+    corrmatch = lambda *words: subprocess.run(
+        [sys.executable, "-m", "corrmatch.cli", *words], cwd=here, check=True, capture_output=True
+    )
     corrmatch("train", "toy", "--steps", "6", "--log-every", "1", "--name", "short", "--system.device", "cpu")
     corrmatch("report", "runs/short", "--out", "alone/report.html", "--images", "2", "--device", "cpu")
     return (here / "alone" / "report.html").as_uri()

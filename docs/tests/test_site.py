@@ -1,4 +1,5 @@
 "The built site as a reader sees it, in a browser: `make docs-test` builds it first."
+
 from pathlib import Path
 import pytest
 from frame import ROOT, name, notebooks
@@ -9,8 +10,10 @@ RAW = r"""() => { const out = [], walk = document.createTreeWalker(document.quer
   while (walk.nextNode()) { const n = walk.currentNode;
     if (!n.parentElement.closest('pre, code, script, style, mjx-container') && /\$\$|\\\(|\\\[|\\(frac|sum|tau|begin)/.test(n.data)) out.push(n.data.slice(0, 80)) }
   return out }"""
-UNRENDERED = ("() => [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container') || "
-              "m.querySelector('[data-mml-node=merror], mjx-merror')).map(m => m.textContent.slice(0, 80))")
+UNRENDERED = (
+    "() => [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container') || "
+    "m.querySelector('[data-mml-node=merror], mjx-merror')).map(m => m.textContent.slice(0, 80))"
+)
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +28,18 @@ def test_a_page_is_whole(site, watch, name):
     "Maths, pictures, contrast in both modes, headings, the download; no error, no other host; on a wide window and on a telephone."
     w = watch(color_scheme="light")
     page = w.open(f"{site}/{name}.html")
-    found = {"headings of the first level": page.locator("h1").count() - 1,
-             "maths that is not rendered": page.evaluate(UNRENDERED) + page.evaluate(RAW),
-             "pictures": w.bare_pictures(), "light": w.complaints()}
-    with page.expect_download() as download: page.locator(".download-notebook a.download").click()
-    found["the download is another file"] = (Path(download.value.path()).read_bytes()
-                                             != (ROOT / "nbs" / f"{name}.ipynb").read_bytes()
-                                             or download.value.suggested_filename != f"{name}.ipynb")
+    found = {
+        "headings of the first level": page.locator("h1").count() - 1,
+        "maths that is not rendered": page.evaluate(UNRENDERED) + page.evaluate(RAW),
+        "pictures": w.bare_pictures(),
+        "light": w.complaints(),
+    }
+    with page.expect_download() as download:
+        page.locator(".download-notebook a.download").click()
+    found["the download is another file"] = (
+        Path(download.value.path()).read_bytes() != (ROOT / "nbs" / f"{name}.ipynb").read_bytes()
+        or download.value.suggested_filename != f"{name}.ipynb"
+    )
     page.emulate_media(color_scheme="dark")
     found["dark"] = w.complaints(only=["color-contrast"])
     page.set_viewport_size({"width": 360, "height": 740})
@@ -53,7 +61,7 @@ def test_next_leads_through_all_pages_in_order(site, watch):
 def test_the_side_bar_opens_a_page(site, watch):
     page = watch().open(f"{site}/index.html")
     page.locator(".sidebar-tree").get_by_role("link", name="Propagation").first.click()
-    page.wait_for_url("**/04_propagation.html")
+    page.wait_for_url("**/book/07_propagation.html")
 
 
 def test_the_menu_opens_on_a_telephone(site, watch):
@@ -61,11 +69,13 @@ def test_the_menu_opens_on_a_telephone(site, watch):
     assert not page.locator(".sidebar-tree").is_visible() or page.locator(".sidebar-drawer").bounding_box()["x"] < 0
     page.locator("label.nav-overlay-icon").first.click()
     page.locator(".sidebar-tree").get_by_role("link", name="Threshold").first.click()
-    page.wait_for_url("**/05_threshold.html")
+    page.wait_for_url("**/book/08_threshold.html")
 
 
-@pytest.mark.parametrize("words, leads_to",
-                         [("CutMix", "01a_views"), ("propagate_regions", "04_propagation"), ("OHEM", "06_losses")])
+@pytest.mark.parametrize(
+    "words, leads_to",
+    [("CutMix", "book/03_views"), ("propagate_regions", "book/07_propagation"), ("OHEM", "book/05_consistency")],
+)
 def test_search_finds(site, watch, words, leads_to):
     w = watch()
     page = w.open(f"{site}/index.html")
@@ -86,7 +96,7 @@ def test_a_search_without_a_hit_says_so(site, watch):
 
 
 def test_light_and_dark_can_be_switched(site, watch):
-    page = watch(color_scheme="light").open(f"{site}/03_correlation.html")
+    page = watch(color_scheme="light").open(f"{site}/book/06_correlation.html")
     ground = lambda: page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     seen = {page.evaluate("() => document.body.dataset.theme"): ground()}
     for _ in range(2):
@@ -94,8 +104,9 @@ def test_light_and_dark_can_be_switched(site, watch):
         seen[page.evaluate("() => document.body.dataset.theme")] = ground()
     assert seen["light"] != seen["dark"]
     page.evaluate("() => { document.body.dataset.theme = 'dark' }")
-    assert (set(page.locator("article img").evaluate_all("i => i.map(x => getComputedStyle(x).backgroundColor)"))
-            == {"rgb(255, 255, 255)"}), "pictures keep the ground they were drawn for"
+    assert set(page.locator("article img").evaluate_all("i => i.map(x => getComputedStyle(x).backgroundColor)")) == {
+        "rgb(255, 255, 255)"
+    }, "pictures keep the ground they were drawn for"
 
 
 def test_code_can_be_copied(site, watch):

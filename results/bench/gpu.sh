@@ -25,7 +25,7 @@ run gpu_801_8 --encoder resnet101 --crop 801 --batch 8 --classes 19 --steps 3 "$
 .venv/bin/python - <<'PYTHON'
 import json
 from pathlib import Path
-from corrmatch.bench import utilisation
+from corrmatch.benchmarks.bench import utilisation
 reports = {p.stem: json.loads(p.read_text()) for p in sorted(Path("results/bench").glob("gpu_*.json"))}
 seconds = {name: r["whole"]["step in parts"] for name, r in reports.items()}
 for name, r in reports.items():
