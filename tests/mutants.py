@@ -134,8 +134,8 @@ MUTANTS = [  # room, what stands there, what is put there
     ("losses", "return mean_over(losses, keep, keep, count)", "return mean_over(losses, keep, valid, count)"),
     (
         "losses",
-        'terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.mask,',
-        'terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.confident,',
+        'terms["unsup_hard"] = masked_cross_entropy(s.logits, p.labels, p.mask,',
+        'terms["unsup_hard"] = masked_cross_entropy(s.logits, p.labels, p.confident,',
     ),
     (
         "losses",
@@ -143,9 +143,9 @@ MUTANTS = [  # room, what stands there, what is put there
         "masked_cross_entropy(w.perturbed, p.labels, p.mask, p.valid",
     ),
     ("losses", "soft_loss(s.logits, w.logits, p.confident,", "soft_loss(s.logits, w.logits, p.mask,"),
-    ("losses", 'terms["corr_u"] = sum(parts.values()) / 2', 'terms["corr_u"] = sum(parts.values())'),
+    ("losses", 'terms["unsup_corr"] = sum(parts.values()) / 2', 'terms["unsup_corr"] = sum(parts.values())'),
     ("losses", "total = weights.overall * sum(", "total = sum("),
-    ("losses", "cls(hard_u=hard / 2, fp_u=hard / 2,", "cls(hard_u=hard, fp_u=hard,"),
+    ("losses", "cls(unsup_hard=hard / 2, unsup_fp=hard / 2,", "cls(unsup_hard=hard, unsup_fp=hard,"),
     ("evaluation", "(rows * num_classes + columns)", "(columns * num_classes + rows)"),
     ("evaluation", ".masked_fill(~known, num_classes ** 2)", ".masked_fill(~known, 0)"),
     ("evaluation", "(self.matrix.sum(0) + self.matrix.sum(1) - hit)", "(self.matrix.sum(0) + self.matrix.sum(1))"),

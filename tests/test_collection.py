@@ -12,7 +12,7 @@ LIMIT = 500 * 1024  # bytes of one notebook
 HOMES = re.compile(
     r"(?<![\w.])(/home/\w|/Users/\w|/root/|/tmp/|/var/folders/|/work(?:space)?/|[A-Z]:\\\\?Users)|[^\s\"']*/site-packages/"
 )
-EXPORT = re.compile(r"#\|\s*hide\s*\nimport nbdev; nbdev\.nbdev_export\(\)\s*")
+EXPORT = re.compile(r"#\|\s*hide\s*\nimport nbdev\s*;?\s*nbdev\.nbdev_export\(\)\s*")
 each = pytest.mark.parametrize("path", notebooks(), ids=name)
 
 

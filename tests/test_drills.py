@@ -313,7 +313,7 @@ def bad_at(*steps):
         losses, pseudo = real(model, batch, threshold, *args, **options)
         step.n += 1
         if step.n in steps:
-            losses = losses | {k: losses[k] * float("nan") for k in ("fp_u", "total")}
+            losses = losses | {k: losses[k] * float("nan") for k in ("unsup_fp", "total")}
         return losses, pseudo
 
     step.n = 0
@@ -327,7 +327,7 @@ def test_a_loss_that_is_nan_stops_with_step_term_and_images(place, monkeypatch):
             train(config(place, "nan"), progress=False)
     text = str(said.value)
     assert (
-        text.startswith("step 5: the loss fp_u is nan; images of the batch: ")
+        text.startswith("step 5: the loss unsup_fp is nan; images of the batch: ")
         and text.count("unlabelled_") == 4
         and text.count(" labelled_") == 4
     )
@@ -349,7 +349,9 @@ def test_bad_steps_are_left_out_and_counted_if_asked(place, monkeypatch):
         m.setattr(state_module, "train_step", bad_at(5, 7))
         assert train(config(place, "skipped", skip=2, log_every=1), progress=False).finished
     words = [str(w.message) for w in said if "left out" in str(w.message)]
-    assert len(words) == 2 and words[0].startswith("step 5: the loss fp_u is nan") and "(2 of at most 2)" in words[1]
+    assert (
+        len(words) == 2 and words[0].startswith("step 5: the loss unsup_fp is nan") and "(2 of at most 2)" in words[1]
+    )
     last = load_checkpoint(run / "last.pt")
     assert last["skipped"] == 2 and last["step"] == 8 and all(v.isfinite().all() for v in last["net"].values())
     assert read_log(run).index.tolist() == [s for s in range(1, 9) if s not in (5, 7)]

@@ -167,7 +167,7 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
     if not valid.any():
         assert all(t == 0 for t in terms.values())
     if not (valid & confident).any():
-        assert all(terms[n] == 0 for n in ("hard_u", "fp_u", "soft_u", "corr_u"))
+        assert all(terms[n] == 0 for n in ("unsup_hard", "unsup_fp", "unsup_soft", "unsup_corr"))
 
 
 @settings(max_examples=12)
@@ -201,7 +201,7 @@ def test_a_whole_step_is_finite(crop, k, dtype, share, ignored, init, seed):
     losses["total"].backward()
     assert finite(*losses.values(), *(p.grad for p in net.parameters() if p.grad is not None))
     if ignored:
-        assert losses["hard_x"] == losses["corr_x"] == 0
+        assert losses["sup_hard"] == losses["sup_corr"] == 0
     assert not (pseudo.mask & ~pseudo.valid).any()
 
 

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.skipif(
     not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"
 )
 NAMES = {
-    "loss_x": "hard_x",
-    "loss_x_corr": "corr_x",
-    "loss_u_s1": "hard_u",
-    "loss_u_corr_s1": "corr_s",
-    "loss_u_corr_w": "corr_w",
+    "loss_x": "sup_hard",
+    "loss_x_corr": "sup_corr",
+    "loss_u_s1": "unsup_hard",
+    "loss_u_corr_s1": "unsup_corr_s",
+    "loss_u_corr_w": "unsup_corr_w",
     # recorded name -> ours
-    "loss_u_corr": "corr_u",
-    "loss_u_kl": "soft_u",
-    "loss_u_w_fp": "fp_u",
+    "loss_u_corr": "unsup_corr",
+    "loss_u_kl": "unsup_soft",
+    "loss_u_w_fp": "unsup_fp",
     "loss": "total",
 }
 PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-12)}

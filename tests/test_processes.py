@@ -85,7 +85,7 @@ def test_the_number_of_processes_changes_no_loss(toy, one, world):
         "something must be trusted, or nothing is tested"
     )
     terms = [c for c in log if c not in ("seconds", "epoch", "lr")]
-    assert {"hard_x", "corr_x", "hard_u", "soft_u", "corr_u", "total", "tau"} <= set(terms)
+    assert {"sup_hard", "sup_corr", "unsup_hard", "unsup_soft", "unsup_corr", "total", "tau"} <= set(terms)
     # these two are means over processes of shares, not shares of all pixels
     for term in set(terms) - {"confident", "spread"}:
         assert (log[term] - one[0][term]).abs().max() < 1e-6, (term, (log[term] - one[0][term]).abs().max())

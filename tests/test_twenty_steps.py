@@ -20,7 +20,7 @@ def test_twenty_steps_give_the_committed_losses():
 def test_the_list_covers_what_can_change():
     old = committed()
     assert LIST.read_text().startswith("# ") and old.index.tolist() == list(range(1, 21))
-    assert {"hard_x", "corr_x", "hard_u", "fp_u", "soft_u", "corr_u", "total", "tau"} <= set(old)
+    assert {"sup_hard", "sup_corr", "unsup_hard", "unsup_fp", "unsup_soft", "unsup_corr", "total", "tau"} <= set(old)
     assert (old["confident"] > 0.05).sum() > 10 and (old["spread"] > old["confident"]).any(), (
         "pixels must be trusted and regions spread, or nothing is compared"
     )

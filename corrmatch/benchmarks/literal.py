@@ -67,8 +67,8 @@ def step_literal(net, batch, tau, region_tau, index, momentum=0.999):
     z, corr, perturbed, C = predict_literal(net, torch.cat([x, batch["image_w"]]), True)
     partner = [(b - 1) % B for b in range(B)]
     mixed = torch.stack([torch.where(box[b], batch["image_s"][partner[b]], batch["image_s"][b]) for b in range(B)])
-    z_s, corr_s, _, _ = predict_literal(net, mixed, False)
-    z_w, corr_w, fp_w, side = z[B:].detach(), corr[B:], perturbed[B:], math.isqrt(C[0].shape[0])
+    z_s, unsup_corr_s, _, _ = predict_literal(net, mixed, False)
+    z_w, unsup_corr_w, fp_w, side = z[B:].detach(), corr[B:], perturbed[B:], math.isqrt(C[0].shape[0])
     conf_w, label_w = z_w.softmax(1).max(1)
     conf, label, valid = conf_w.clone(), label_w.clone(), valid_w.clone()
     for b in range(B):  # CutMix of labels, confidence and valid mask
@@ -91,5 +91,7 @@ def step_literal(net, batch, tau, region_tau, index, momentum=0.999):
     kl = (z_w.softmax(1) * (z_w.log_softmax(1) - z_s.log_softmax(1))).sum(1)
     L_s = (0.5 * ce(z[:B], y).sum() + 0.5 * ce(corr[:B], y).sum()) / known
     L_h = (ce(z_s, region) * mask).sum() / n / 2 + (ce(fp_w, label_w) * confident_w).sum() / n_w / 2  # Eq. 1
-    L_c = (ce(corr_s, region) * mask).sum() / n / 2 + (ce(corr_w, label_w) * confident_w).sum() / n_w / 2  # Eq. 6
+    L_c = (ce(unsup_corr_s, region) * mask).sum() / n / 2 + (
+        ce(unsup_corr_w, label_w) * confident_w
+    ).sum() / n_w / 2  # Eq. 6
     return 0.5 * (L_s + 0.5 * L_h + 0.25 * (kl * confident).sum() / n + 0.25 * L_c), region, mask  # Eq. 12

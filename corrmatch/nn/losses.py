@@ -188,18 +188,18 @@ def supervised_loss(
 class Weights:
     "Weight of each loss term; the sum is multiplied by `overall` (Eq. 12)."
 
-    hard_x: float = 0.5  # labelled images, main head
-    corr_x: float = 0.5  # labelled images, correlated prediction
-    hard_u: float = 0.25  # strong view against the propagated labels
-    fp_u: float = 0.25  # perturbed features against the weak labels
-    soft_u: float = 0.25  # strong view against the weak probabilities
-    corr_u: float = 0.25  # correlated predictions of both views
+    sup_hard: float = 0.5  # labelled images, main head
+    sup_corr: float = 0.5  # labelled images, correlated prediction
+    unsup_hard: float = 0.25  # strong view against the propagated labels
+    unsup_fp: float = 0.25  # perturbed features against the weak labels
+    unsup_soft: float = 0.25  # strong view against the weak probabilities
+    unsup_corr: float = 0.25  # correlated predictions of both views
     overall: float = 0.5  # of the sum of all terms
 
     @classmethod
     def from_lambdas(cls, hard: float = 0.5, soft: float = 0.25, corr: float = 0.25):
         "The weights of Table 11; the hard weight is shared between the strong view and the perturbed features."
-        return cls(hard_u=hard / 2, fp_u=hard / 2, soft_u=soft, corr_u=corr)
+        return cls(unsup_hard=hard / 2, unsup_fp=hard / 2, unsup_soft=soft, unsup_corr=corr)
 
 
 # %% ../../nbs/book/05_consistency.ipynb #bb0069cd
@@ -238,23 +238,23 @@ def corrmatch_loss(
 ) -> dict[str, Tensor]:  # the terms by name, and "total"
     "All loss terms of one step and their weighted sum (Eq. 1-3, 6, 12)."
     p, terms = pseudo, {}
-    if weights.hard_x:
-        terms["hard_x"] = supervised_loss(x.logits, labels_x, ohem, count)
-    if weights.corr_x and x.corr is not None:
-        terms["corr_x"] = supervised_loss(x.corr, labels_x, ohem, count)
-    if weights.hard_u:
-        terms["hard_u"] = masked_cross_entropy(s.logits, p.labels, p.mask, p.valid, count)
-    if weights.fp_u and w.perturbed is not None:
-        terms["fp_u"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w, count)
-    if weights.soft_u:
-        terms["soft_u"] = soft_loss(s.logits, w.logits, p.confident, p.valid, soft, count)
+    if weights.sup_hard:
+        terms["sup_hard"] = supervised_loss(x.logits, labels_x, ohem, count)
+    if weights.sup_corr and x.corr is not None:
+        terms["sup_corr"] = supervised_loss(x.corr, labels_x, ohem, count)
+    if weights.unsup_hard:
+        terms["unsup_hard"] = masked_cross_entropy(s.logits, p.labels, p.mask, p.valid, count)
+    if weights.unsup_fp and w.perturbed is not None:
+        terms["unsup_fp"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w, count)
+    if weights.unsup_soft:
+        terms["unsup_soft"] = soft_loss(s.logits, w.logits, p.confident, p.valid, soft, count)
     parts = {}
-    if weights.corr_u and s.corr is not None:
-        parts["corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid, count)
-    if weights.corr_u and w.corr is not None:
-        parts["corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w, count)
+    if weights.unsup_corr and s.corr is not None:
+        parts["unsup_corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid, count)
+    if weights.unsup_corr and w.corr is not None:
+        parts["unsup_corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w, count)
     if parts:
-        terms["corr_u"] = sum(parts.values()) / 2
+        terms["unsup_corr"] = sum(parts.values()) / 2
     if not terms:
         raise ValueError("no loss term is left: every weight is 0 or its prediction is missing")
     total = weights.overall * sum(getattr(weights, name) * term for name, term in terms.items())

@@ -152,12 +152,12 @@ PLACES = {  # tensor -> (column, row, what stands under it)
     "cut": (5, 3, "trusted, CutMixed"),
 }
 LOSSES = {  # loss term -> (row, 1: above the row, 0: on its line), where it comes from
-    "hard_x": (0, 1, "p_l"),
-    "corr_x": (0, 0, "z_l"),
-    "corr_w": (1, 1, "z_w"),
-    "fp_u": (1, 0, "f_w"),
-    "hard_u": (2, 1, "p_s"),
-    "corr_s": (2, 0, "z_s"),
+    "sup_hard": (0, 1, "p_l"),
+    "sup_corr": (0, 0, "z_l"),
+    "unsup_corr_w": (1, 1, "z_w"),
+    "unsup_fp": (1, 0, "f_w"),
+    "unsup_hard": (2, 1, "p_s"),
+    "unsup_corr_s": (2, 0, "z_s"),
 }
 PITCH, HALF = (1.3, 1.62), 0.46  # between middles of panels; half a panel
 
@@ -216,9 +216,11 @@ def draw_losses(
             route(ax, spot(source, 1), (x - 0.27, y), color=RED)
         route(ax, spot(target, -1, 0.7 if above else 0), (x + 0.27, y), color=RED)
         sign(ax, x, y, f"{term}\n{losses[term]:.3f}", "#fde8e8", RED)
-    if "soft_u" in losses:
+    if "unsup_soft" in losses:
         route(ax, spot("p_w", -0.35, -1), spot("p_s", -0.35, 1), color=RED, style="<|-|>")
-        sign(ax, spot("p_w")[0] - 0.16, -1.52 * PITCH[1] + 0.02, f"soft_u {losses['soft_u']:.3f}", "#fde8e8", RED)
+        sign(
+            ax, spot("p_w")[0] - 0.16, -1.52 * PITCH[1] + 0.02, f"unsup_soft {losses['unsup_soft']:.3f}", "#fde8e8", RED
+        )
 
 
 # %% ../../nbs/paper/figure_2.ipynb #73b176b3

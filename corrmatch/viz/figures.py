@@ -248,12 +248,12 @@ def run_picture(
 
 # %% ../../nbs/reference/figures.ipynb #7220f9e7
 TERMS = {
-    "hard_x": "labelled, hard",
-    "corr_x": "labelled, correlated",
-    "hard_u": "unlabelled, hard",
-    "fp_u": "unlabelled, perturbed",
-    "soft_u": "unlabelled, soft",
-    "corr_u": "unlabelled, correlated",
+    "sup_hard": "labelled, hard",
+    "sup_corr": "labelled, correlated",
+    "unsup_hard": "unlabelled, hard",
+    "unsup_fp": "unlabelled, perturbed",
+    "unsup_soft": "unlabelled, soft",
+    "unsup_corr": "unlabelled, correlated",
 }  # loss terms that are drawn, and their names
 
 

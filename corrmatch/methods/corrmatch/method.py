@@ -99,8 +99,8 @@ def halves(
     out: Predictions,
 ) -> tuple[Predictions, Predictions]:
     "The predictions of the first and of the second half of a batch; the perturbed ones are the second half's."
-    (x, w), (corr_x, corr_w) = (t.chunk(2) if t is not None else (None, None) for t in out[:2])
-    return Predictions(x, corr_x), Predictions(w, corr_w, out.perturbed)
+    (x, w), (sup_corr, unsup_corr_w) = (t.chunk(2) if t is not None else (None, None) for t in out[:2])
+    return Predictions(x, sup_corr), Predictions(w, unsup_corr_w, out.perturbed)
 
 
 # %% ../../../nbs/book/09_objective.ipynb #b8f83a1c
@@ -171,7 +171,7 @@ def train_step(
     ohem = OHEM(method.ohem_threshold, method.ohem_min_kept) if method.ohem else None
     if not method.unlabelled:
         loss = supervised_loss(net(batch["image_x"]), batch["labels_x"], ohem, count)
-        return {"hard_x": loss, "total": loss}, None
+        return {"sup_hard": loss, "total": loss}, None
     rows = method.num_shapes if method.region and region else 0
     options = dict(full=True, correlate=method.pixel, generator=generator, sampling=method.sampling)
     # the network: partner, labelled and weak together, strong
@@ -181,7 +181,7 @@ def train_step(
         torch.cat([batch["image_x"], batch["image_w"]]),
         num_shapes=rows,
         index=index,
-        perturbation=method.perturbation if method.weights.fp_u else 0.0,
+        perturbation=method.perturbation if method.weights.unsup_fp else 0.0,
         weak=weak_half,
         **options,
     )
