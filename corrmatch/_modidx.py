@@ -410,14 +410,15 @@ d = {
                 "book/views.html#trainingviews.__len__",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.TrainingViews.crop_of": (
+                "book/views.html#trainingviews.crop_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.TrainingViews.order": (
                 "book/views.html#trainingviews.order",
                 "corrmatch/data/views.py",
             ),
-            "corrmatch.data.views.TrainingViews.pair": (
-                "book/views.html#trainingviews.pair",
-                "corrmatch/data/views.py",
-            ),
+            "corrmatch.data.views.Views": ("book/views.html#views", "corrmatch/data/views.py"),
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
@@ -429,6 +430,7 @@ d = {
             "corrmatch.data.views.scaled_size": ("book/views.html#scaled_size", "corrmatch/data/views.py"),
             "corrmatch.data.views.seeded": ("book/views.html#seeded", "corrmatch/data/views.py"),
             "corrmatch.data.views.strong_view": ("book/views.html#strong_view", "corrmatch/data/views.py"),
+            "corrmatch.data.views.three_boxes": ("book/views.html#three_boxes", "corrmatch/data/views.py"),
             "corrmatch.data.views.to_labels": ("book/views.html#to_labels", "corrmatch/data/views.py"),
             "corrmatch.data.views.uniform": ("book/views.html#uniform", "corrmatch/data/views.py"),
         },
@@ -441,19 +443,6 @@ d = {
             "corrmatch.engine.config.DataConfig": ("reference/config.html#dataconfig", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.DataConfig.__post_init__": (
                 "reference/config.html#dataconfig.__post_init__",
-                "corrmatch/engine/config.py",
-            ),
-            "corrmatch.engine.config.MethodConfig": (
-                "reference/config.html#methodconfig",
-                "corrmatch/engine/config.py",
-            ),
-            "corrmatch.engine.config.MethodConfig.__post_init__": (
-                "reference/config.html#methodconfig.__post_init__",
-                "corrmatch/engine/config.py",
-            ),
-            "corrmatch.engine.config.ModelConfig": ("reference/config.html#modelconfig", "corrmatch/engine/config.py"),
-            "corrmatch.engine.config.ModelConfig.__post_init__": (
-                "reference/config.html#modelconfig.__post_init__",
                 "corrmatch/engine/config.py",
             ),
             "corrmatch.engine.config.OptimConfig": ("reference/config.html#optimconfig", "corrmatch/engine/config.py"),
@@ -473,7 +462,10 @@ d = {
             "corrmatch.engine.config.describe": ("reference/config.html#describe", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.differences": ("reference/config.html#differences", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.from_dict": ("reference/config.html#from_dict", "corrmatch/engine/config.py"),
-            "corrmatch.engine.config.need": ("reference/config.html#need", "corrmatch/engine/config.py"),
+            "corrmatch.engine.config.method_config": (
+                "reference/config.html#method_config",
+                "corrmatch/engine/config.py",
+            ),
             "corrmatch.engine.config.to_dict": ("reference/config.html#to_dict", "corrmatch/engine/config.py"),
         },
         "corrmatch.engine.evaluation": {
@@ -533,6 +525,10 @@ d = {
                 "corrmatch/engine/evaluation.py",
             ),
             "corrmatch.engine.evaluation.predict": ("book/evaluation.html#predict", "corrmatch/engine/evaluation.py"),
+            "corrmatch.engine.evaluation.pseudo_label_counts": (
+                "book/evaluation.html#pseudo_label_counts",
+                "corrmatch/engine/evaluation.py",
+            ),
             "corrmatch.engine.evaluation.save_prediction": (
                 "book/evaluation.html#save_prediction",
                 "corrmatch/engine/evaluation.py",
@@ -542,7 +538,6 @@ d = {
                 "book/evaluation.html#sliding_window",
                 "corrmatch/engine/evaluation.py",
             ),
-            "corrmatch.engine.evaluation.trusted": ("book/evaluation.html#trusted", "corrmatch/engine/evaluation.py"),
             "corrmatch.engine.evaluation.whole": ("book/evaluation.html#whole", "corrmatch/engine/evaluation.py"),
             "corrmatch.engine.evaluation.windows": ("book/evaluation.html#windows", "corrmatch/engine/evaluation.py"),
         },
@@ -613,6 +608,10 @@ d = {
             "corrmatch.engine.results.bars": ("reference/results.html#bars", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.finish": ("reference/results.html#finish", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.load_method": (
+                "reference/results.html#load_method",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
@@ -651,15 +650,6 @@ d = {
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
         },
         "corrmatch.engine.state": {
-            "corrmatch.engine.state.Before": ("reference/state.html#before", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Before.__init__": (
-                "reference/state.html#before.__init__",
-                "corrmatch/engine/state.py",
-            ),
-            "corrmatch.engine.state.Before.restore": (
-                "reference/state.html#before.restore",
-                "corrmatch/engine/state.py",
-            ),
             "corrmatch.engine.state.Record": ("reference/state.html#record", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.Record.__init__": (
                 "reference/state.html#record.__init__",
@@ -677,6 +667,15 @@ d = {
                 "corrmatch/engine/state.py",
             ),
             "corrmatch.engine.state.Record.values": ("reference/state.html#record.values", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.Rollback": ("reference/state.html#rollback", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.Rollback.__init__": (
+                "reference/state.html#rollback.__init__",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.Rollback.restore": (
+                "reference/state.html#rollback.restore",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.TrainState": ("reference/state.html#trainstate", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.TrainState.__init__": (
                 "reference/state.html#trainstate.__init__",
@@ -686,27 +685,27 @@ d = {
                 "reference/state.html#trainstate.load_state_dict",
                 "corrmatch/engine/state.py",
             ),
+            "corrmatch.engine.state.TrainState.net": (
+                "reference/state.html#trainstate.net",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.TrainState.state_dict": (
                 "reference/state.html#trainstate.state_dict",
                 "corrmatch/engine/state.py",
             ),
             "corrmatch.engine.state.bad_step": ("reference/state.html#bad_step", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.ids_of": ("reference/state.html#ids_of", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.left_out": ("reference/state.html#left_out", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.make_optimizer": (
-                "reference/state.html#make_optimizer",
-                "corrmatch/engine/state.py",
-            ),
-            "corrmatch.engine.state.make_threshold": (
-                "reference/state.html#make_threshold",
+            "corrmatch.engine.state.make_optimizers": (
+                "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.prepare": ("reference/state.html#prepare", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.step_seed": ("reference/state.html#step_seed", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.update": ("reference/state.html#update", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
         "corrmatch.engine.trainer": {
             "corrmatch.engine.trainer.DataError": ("book/trainer.html#dataerror", "corrmatch/engine/trainer.py"),
@@ -756,13 +755,13 @@ d = {
                 "howto/export.html#everyother.forward",
                 "corrmatch/extras/export.py",
             ),
-            "corrmatch.extras.export.Segmenter": ("howto/export.html#segmenter", "corrmatch/extras/export.py"),
-            "corrmatch.extras.export.Segmenter.__init__": (
-                "howto/export.html#segmenter.__init__",
+            "corrmatch.extras.export.Exportable": ("howto/export.html#exportable", "corrmatch/extras/export.py"),
+            "corrmatch.extras.export.Exportable.__init__": (
+                "howto/export.html#exportable.__init__",
                 "corrmatch/extras/export.py",
             ),
-            "corrmatch.extras.export.Segmenter.forward": (
-                "howto/export.html#segmenter.forward",
+            "corrmatch.extras.export.Exportable.forward": (
+                "howto/export.html#exportable.forward",
                 "corrmatch/extras/export.py",
             ),
             "corrmatch.extras.export.check_target": ("howto/export.html#check_target", "corrmatch/extras/export.py"),
@@ -821,6 +820,63 @@ d = {
                 "reference/report.html#versions_part",
                 "corrmatch/extras/report.py",
             ),
+        },
+        "corrmatch.methods.base": {
+            "corrmatch.methods.base.Alone": ("methods/template.html#alone", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Alone.reduce": ("methods/template.html#alone.reduce", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock": ("methods/template.html#clock", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock.count": ("methods/template.html#clock.count", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock.epoch": ("methods/template.html#clock.epoch", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock.generator": (
+                "methods/template.html#clock.generator",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Clock.progress": (
+                "methods/template.html#clock.progress",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Clock.reduce": ("methods/template.html#clock.reduce", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Losses": ("methods/template.html#losses", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Method": ("methods/template.html#method", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Method.__init__": (
+                "methods/template.html#method.__init__",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.after": ("methods/template.html#method.after", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Method.forward": (
+                "methods/template.html#method.forward",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.optimizer_of": (
+                "methods/template.html#method.optimizer_of",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.param_groups": (
+                "methods/template.html#method.param_groups",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.predictor": (
+                "methods/template.html#method.predictor",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.supervised": (
+                "methods/template.html#method.supervised",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.MethodConfig": ("methods/template.html#methodconfig", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.MethodConfig.__post_init__": (
+                "methods/template.html#methodconfig.__post_init__",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.MethodConfig.mining": (
+                "methods/template.html#methodconfig.mining",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.registered": ("methods/template.html#registered", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.weighted_sum": ("methods/template.html#weighted_sum", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.with_source": ("methods/template.html#with_source", "corrmatch/methods/base.py"),
         },
         "corrmatch.methods.corrmatch.correlation": {
             "corrmatch.methods.corrmatch.correlation.Bilinear": (
@@ -901,44 +957,88 @@ d = {
             ),
         },
         "corrmatch.methods.corrmatch.method": {
-            "corrmatch.methods.corrmatch.method.CorrMatchNet": (
-                "book/objective.html#corrmatchnet",
+            "corrmatch.methods.corrmatch.method.CorrMatch": (
+                "book/objective.html#corrmatch",
                 "corrmatch/methods/corrmatch/method.py",
             ),
-            "corrmatch.methods.corrmatch.method.CorrMatchNet.__init__": (
-                "book/objective.html#corrmatchnet.__init__",
+            "corrmatch.methods.corrmatch.method.CorrMatch.__init__": (
+                "book/objective.html#corrmatch.__init__",
                 "corrmatch/methods/corrmatch/method.py",
             ),
-            "corrmatch.methods.corrmatch.method.CorrMatchNet.compared": (
-                "book/objective.html#corrmatchnet.compared",
+            "corrmatch.methods.corrmatch.method.CorrMatch.confident_at": (
+                "book/objective.html#corrmatch.confident_at",
                 "corrmatch/methods/corrmatch/method.py",
             ),
-            "corrmatch.methods.corrmatch.method.CorrMatchNet.forward": (
-                "book/objective.html#corrmatchnet.forward",
+            "corrmatch.methods.corrmatch.method.CorrMatch.forward": (
+                "book/objective.html#corrmatch.forward",
                 "corrmatch/methods/corrmatch/method.py",
             ),
-            "corrmatch.methods.corrmatch.method.build_net": (
-                "book/objective.html#build_net",
+            "corrmatch.methods.corrmatch.method.CorrMatch.get_extra_state": (
+                "book/objective.html#corrmatch.get_extra_state",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatch.set_extra_state": (
+                "book/objective.html#corrmatch.set_extra_state",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatch.view": (
+                "book/objective.html#corrmatch.view",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatchConfig": (
+                "book/objective.html#corrmatchconfig",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatchConfig.__post_init__": (
+                "book/objective.html#corrmatchconfig.__post_init__",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.Predictions": (
+                "book/objective.html#predictions",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.Pseudo": (
+                "book/objective.html#pseudo",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.Weights": (
+                "book/objective.html#weights",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.Weights.from_lambdas": (
+                "book/objective.html#weights.from_lambdas",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.Weights.unlabelled": (
+                "book/objective.html#weights.unlabelled",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.corrmatch_loss": (
+                "book/objective.html#corrmatch_loss",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.halves": (
                 "book/objective.html#halves",
                 "corrmatch/methods/corrmatch/method.py",
             ),
-            "corrmatch.methods.corrmatch.method.mix": (
-                "book/objective.html#mix",
+            "corrmatch.methods.corrmatch.method.logs_of": (
+                "book/objective.html#logs_of",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.loss_terms": (
+                "book/objective.html#loss_terms",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.make_threshold": (
+                "book/objective.html#make_threshold",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.pseudo_labels": (
                 "book/objective.html#pseudo_labels",
                 "corrmatch/methods/corrmatch/method.py",
             ),
-            "corrmatch.methods.corrmatch.method.train_step": (
-                "book/objective.html#train_step",
-                "corrmatch/methods/corrmatch/method.py",
-            ),
-            "corrmatch.methods.corrmatch.method.with_partner": (
-                "book/objective.html#with_partner",
+            "corrmatch.methods.corrmatch.method.supervised_terms": (
+                "book/objective.html#supervised_terms",
                 "corrmatch/methods/corrmatch/method.py",
             ),
         },
@@ -1118,6 +1218,101 @@ d = {
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
         },
+        "corrmatch.methods.fixmatch": {
+            "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
+            "corrmatch.methods.fixmatch.FixMatch.__init__": (
+                "methods/fixmatch.html#fixmatch.__init__",
+                "corrmatch/methods/fixmatch.py",
+            ),
+            "corrmatch.methods.fixmatch.FixMatch.confident_at": (
+                "methods/fixmatch.html#fixmatch.confident_at",
+                "corrmatch/methods/fixmatch.py",
+            ),
+            "corrmatch.methods.fixmatch.FixMatch.forward": (
+                "methods/fixmatch.html#fixmatch.forward",
+                "corrmatch/methods/fixmatch.py",
+            ),
+            "corrmatch.methods.fixmatch.FixMatch.targets": (
+                "methods/fixmatch.html#fixmatch.targets",
+                "corrmatch/methods/fixmatch.py",
+            ),
+            "corrmatch.methods.fixmatch.FixMatchConfig": (
+                "methods/fixmatch.html#fixmatchconfig",
+                "corrmatch/methods/fixmatch.py",
+            ),
+            "corrmatch.methods.fixmatch.FixMatchConfig.__post_init__": (
+                "methods/fixmatch.html#fixmatchconfig.__post_init__",
+                "corrmatch/methods/fixmatch.py",
+            ),
+        },
+        "corrmatch.methods.supervised": {
+            "corrmatch.methods.supervised.Supervised": (
+                "methods/supervised.html#supervised",
+                "corrmatch/methods/supervised.py",
+            ),
+            "corrmatch.methods.supervised.Supervised.__init__": (
+                "methods/supervised.html#supervised.__init__",
+                "corrmatch/methods/supervised.py",
+            ),
+            "corrmatch.methods.supervised.Supervised.forward": (
+                "methods/supervised.html#supervised.forward",
+                "corrmatch/methods/supervised.py",
+            ),
+            "corrmatch.methods.supervised.SupervisedConfig": (
+                "methods/supervised.html#supervisedconfig",
+                "corrmatch/methods/supervised.py",
+            ),
+        },
+        "corrmatch.models.base": {
+            "corrmatch.models.base.Segmenter": ("reference/segmenter.html#segmenter", "corrmatch/models/base.py"),
+            "corrmatch.models.base.Segmenter.compile_parts": (
+                "reference/segmenter.html#segmenter.compile_parts",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.decode": (
+                "reference/segmenter.html#segmenter.decode",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.encode": (
+                "reference/segmenter.html#segmenter.encode",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.encoder_parameters": (
+                "reference/segmenter.html#segmenter.encoder_parameters",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.forward": (
+                "reference/segmenter.html#segmenter.forward",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.mixed": (
+                "reference/segmenter.html#segmenter.mixed",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.param_groups": (
+                "reference/segmenter.html#segmenter.param_groups",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.set_recompute": (
+                "reference/segmenter.html#segmenter.set_recompute",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.at_least_float32": (
+                "reference/segmenter.html#at_least_float32",
+                "corrmatch/models/base.py",
+            ),
+        },
+        "corrmatch.models.build": {
+            "corrmatch.models.build.ModelConfig": ("reference/network.html#modelconfig", "corrmatch/models/build.py"),
+            "corrmatch.models.build.ModelConfig.__post_init__": (
+                "reference/network.html#modelconfig.__post_init__",
+                "corrmatch/models/build.py",
+            ),
+            "corrmatch.models.build.build_segmenter": (
+                "reference/network.html#build_segmenter",
+                "corrmatch/models/build.py",
+            ),
+        },
         "corrmatch.models.deeplab": {
             "corrmatch.models.deeplab.ASPP": ("book/model.html#aspp", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.ASPP.__init__": ("book/model.html#aspp.__init__", "corrmatch/models/deeplab.py"),
@@ -1125,6 +1320,10 @@ d = {
             "corrmatch.models.deeplab.DeepLabV3Plus": ("book/model.html#deeplabv3plus", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.DeepLabV3Plus.__init__": (
                 "book/model.html#deeplabv3plus.__init__",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
+                "book/model.html#deeplabv3plus.compile_parts",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.decode": (
@@ -1135,8 +1334,12 @@ d = {
                 "book/model.html#deeplabv3plus.encode",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.forward": (
-                "book/model.html#deeplabv3plus.forward",
+            "corrmatch.models.deeplab.DeepLabV3Plus.encoder_parameters": (
+                "book/model.html#deeplabv3plus.encoder_parameters",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.set_recompute": (
+                "book/model.html#deeplabv3plus.set_recompute",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.stages": (
@@ -1252,6 +1455,15 @@ d = {
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
+        "corrmatch.nn.cutmix": {
+            "corrmatch.nn.cutmix.mix": ("reference/cutmix.html#mix", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.pseudo_label": ("reference/cutmix.html#pseudo_label", "corrmatch/nn/cutmix.py"),
+        },
+        "corrmatch.nn.ema": {
+            "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
+            "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),
+            "corrmatch.nn.ema.warm_momentum": ("reference/ema.html#warm_momentum", "corrmatch/nn/ema.py"),
+        },
         "corrmatch.nn.losses": {
             "corrmatch.nn.losses.CrossEntropy": ("book/consistency.html#crossentropy", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.CrossEntropy.backward": (
@@ -1277,14 +1489,6 @@ d = {
                 "corrmatch/nn/losses.py",
             ),
             "corrmatch.nn.losses.OHEM.keep": ("book/consistency.html#ohem.keep", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.Predictions": ("book/consistency.html#predictions", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.Pseudo": ("book/consistency.html#pseudo", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.Weights": ("book/consistency.html#weights", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.Weights.from_lambdas": (
-                "book/consistency.html#weights.from_lambdas",
-                "corrmatch/nn/losses.py",
-            ),
-            "corrmatch.nn.losses.corrmatch_loss": ("book/consistency.html#corrmatch_loss", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.masked_cross_entropy": (
                 "book/consistency.html#masked_cross_entropy",
                 "corrmatch/nn/losses.py",
@@ -1347,6 +1551,7 @@ d = {
                 "corrmatch/recipes/published.py",
             ),
             "corrmatch.recipes.published.toy": ("reference/recipes.html#toy", "corrmatch/recipes/published.py"),
+            "corrmatch.recipes.published.using": ("reference/recipes.html#using", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.voc": ("reference/recipes.html#voc", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.voc_aug_1323_321": (
                 "reference/recipes.html#voc_aug_1323_321",
@@ -1669,6 +1874,12 @@ d = {
                 "paper/figure_2.html#step_tensors",
                 "corrmatch/reproduction/step_picture.py",
             ),
+        },
+        "corrmatch.settings": {
+            "corrmatch.settings.differences": ("reference/settings.html#differences", "corrmatch/settings.py"),
+            "corrmatch.settings.from_dict": ("reference/settings.html#from_dict", "corrmatch/settings.py"),
+            "corrmatch.settings.need": ("reference/settings.html#need", "corrmatch/settings.py"),
+            "corrmatch.settings.to_dict": ("reference/settings.html#to_dict", "corrmatch/settings.py"),
         },
         "corrmatch.viz.figures": {
             "corrmatch.viz.figures.class_legend": ("reference/figures.html#class_legend", "corrmatch/viz/figures.py"),

@@ -7,7 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 import torch
-from corrmatch.engine.config import Config, DataConfig, MethodConfig, ModelConfig, OptimConfig, SystemConfig
+from corrmatch.engine.config import Config, DataConfig, OptimConfig, SystemConfig
+from corrmatch.methods.corrmatch.method import CorrMatchConfig
+from corrmatch.models.build import ModelConfig
 from corrmatch.engine.runs import load_checkpoint, read_log
 from corrmatch.data.toy import make_toy
 
@@ -26,7 +28,7 @@ def config(folder: Path, name: str, **changes) -> Config:
         name,
         DataConfig(str(folder / "toy"), "labelled", val="val", crop=32, check=False, workers=changes.pop("workers", 0)),
         TINY,
-        MethodConfig(num_shapes=8, threshold_init=0.3),
+        CorrMatchConfig(num_shapes=8, threshold_init=0.3),
         OptimConfig(changes.pop("lr", 0.01)),
         system,
         batch=4,

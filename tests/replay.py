@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torchvision.models.resnet import Bottleneck
 from corrmatch.models.deeplab import ResNet
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
-from corrmatch.engine.config import MethodConfig, OptimConfig
-from corrmatch.methods.corrmatch.method import CorrMatchNet, train_step
-from corrmatch.engine.state import make_optimizer, poly_lr
+from corrmatch.methods.corrmatch.method import CorrMatchConfig
+from corrmatch.engine.config import OptimConfig
+from corrmatch.methods.corrmatch.method import CorrMatch, train_step
+from corrmatch.engine.state import make_optimizers, poly_lr
 
 FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
@@ -54,7 +55,7 @@ def golden_net(d, dtype=torch.float64):
     div = int(cfg["width_div"])
     backbone = ResNet((Bottleneck, tuple(cfg["layers"].tolist())), "deep", 64 // div, int(cfg["output_stride"]))
     state = {k.split(".", 1)[1]: v for k, v in d.items() if k.startswith("state0.")}
-    net = CorrMatchNet(
+    net = CorrMatch(
         backbone,
         state["classifier.weight"].shape[0],
         256 // div,
@@ -92,7 +93,7 @@ def replay(d):
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(optim.lr * group["factor"], step, total)
         with stored_dropout([t("keep_c1"), t("keep_c4"), t("keep_proj_weak"), t("keep_proj_strong")]):
-            losses, pseudo = train_step(net, batch, threshold, MethodConfig(), index=t("index_weak"))
+            losses, pseudo = train_step(net, batch, threshold, CorrMatchConfig(), index=t("index_weak"))
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()

@@ -6,13 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from corrmatch.engine.config import MethodConfig, ModelConfig
+from corrmatch.methods.corrmatch.method import CorrMatchConfig
+from corrmatch.models.build import ModelConfig
 from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, propagate, shapes_from_rows
 from corrmatch.data.check import Classes
 from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate, predict, scores
-from corrmatch.nn.losses import OHEM, Predictions, Pseudo, corrmatch_loss
+from corrmatch.nn.losses import OHEM
+from corrmatch.methods.corrmatch.method import Predictions, Pseudo, corrmatch_loss
 from corrmatch.methods.corrmatch.propagation import propagate_regions
-from corrmatch.engine.state import make_threshold
+from corrmatch.methods.corrmatch.method import make_threshold
 from corrmatch.methods.corrmatch.method import build_net, train_step
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 from corrmatch.data.views import cutmix_box, normalise, resize_crop_flip, strong_view
@@ -119,7 +121,10 @@ def test_regions_do_what_the_double_loop_does(h, w, k, sure, filled, threshold, 
     seeds,
 )
 def test_a_threshold_stays_a_share_and_stays_put_where_nothing_is_valid(h, w, k, scale, dtype, share, kind, seed):
-    threshold, valid = make_threshold(MethodConfig(threshold=kind, threshold_momentum=0.5)), some(seed, share, 2, h, w)
+    threshold, valid = (
+        make_threshold(CorrMatchConfig(threshold=kind, threshold_momentum=0.5)),
+        some(seed, share, 2, h, w),
+    )
     logits = random(seed, 2, k, h, w, scale=scale, dtype=dtype)
     for _ in range(3):
         threshold.update(logits, valid)
@@ -197,7 +202,7 @@ def test_a_whole_step_is_finite(crop, k, dtype, share, ignored, init, seed):
         "valid_u": some(seed, share, 2, crop, crop),
         "box": box,
     }
-    losses, pseudo = train_step(net, batch, DynamicThreshold(init), MethodConfig(num_shapes=4))
+    losses, pseudo = train_step(net, batch, DynamicThreshold(init), CorrMatchConfig(num_shapes=4))
     losses["total"].backward()
     assert finite(*losses.values(), *(p.grad for p in net.parameters() if p.grad is not None))
     if ignored:

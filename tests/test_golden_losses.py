@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from corrmatch.nn.losses import OHEM, Predictions, Pseudo, corrmatch_loss
+from corrmatch.nn.losses import OHEM
+from corrmatch.methods.corrmatch.method import Predictions, Pseudo, corrmatch_loss
 from corrmatch.methods.corrmatch.propagation import propagate_regions
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 

@@ -20,7 +20,7 @@ from corrmatch.data.toy import make_toy
 folder, kills = sys.argv[1], int(sys.argv[2])
 make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=3, size=48)
 tiny = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, projection=8, weights=None)
-def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, MethodConfig(num_shapes=8, threshold_init=0.3), OptimConfig(0.01),
+def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, CorrMatchConfig(num_shapes=8, threshold_init=0.3), OptimConfig(0.01),
                                 SystemConfig("cpu"), batch=4, steps=40, log_every=3, save_every=2, out=folder)
 
 def start(name):

@@ -33,7 +33,7 @@ evaluate = trainer.evaluate
 trainer.evaluate = lambda net, views, *args, **kw: evaluate(net, [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))], *args, **kw)
 root, out, name, resume, save_every, ohem = sys.argv[1:7]
 tiny = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, projection=16, dropout=0., weights=None)
-config = Config(name, DataConfig(root, "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5)), tiny, MethodConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9, perturbation=0., ohem=ohem == "ohem", ohem_min_kept=10**9),
+config = Config(name, DataConfig(root, "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5)), tiny, CorrMatchConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9, perturbation=0., ohem=ohem == "ohem", ohem_min_kept=10**9),
                 OptimConfig(0.01), SystemConfig("cpu"), batch=8, steps=%d, log_every=1, evaluate_every=1, save_every=int(save_every) or None, out=out)
 result = train(config, resume == "resume", progress=False)
 """

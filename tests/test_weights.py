@@ -3,7 +3,7 @@
 import re
 import pytest
 import torch
-from corrmatch.engine.config import ModelConfig
+from corrmatch.models.build import ModelConfig
 from corrmatch.models.deeplab import ResNet
 from corrmatch.methods.corrmatch.method import build_net
 from corrmatch.models.weights import difference, load_weights

@@ -11,15 +11,17 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from corrmatch.engine.config import Config, DataConfig, MethodConfig, ModelConfig, OptimConfig, SystemConfig
+from corrmatch.engine.config import Config, DataConfig, OptimConfig, SystemConfig
+from corrmatch.methods.corrmatch.method import CorrMatchConfig
+from corrmatch.models.build import ModelConfig
 from corrmatch.engine.processes import Processes
-from corrmatch.engine.state import TrainState, update
+from corrmatch.engine.state import TrainState, training_step
 from corrmatch.data.toy import make_toy
 from corrmatch.engine.trainer import make_plan
 
 LIST = Path(__file__).with_name("twenty_steps.csv")
 TOLERANCE = 1e-6  # absolute and relative
-TINY = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, projection=16, weights=None)
+TINY = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
 
 
 def dropout2d(x, p=0.5, training=True, inplace=False):
@@ -49,7 +51,7 @@ def steps(n: int = 20) -> pd.DataFrame:
             "twenty",
             DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop"),
             TINY,
-            MethodConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9),
+            CorrMatchConfig(projection=16, num_shapes=16, threshold_init=0.25, threshold_momentum=0.9),
             OptimConfig(0.01),
             SystemConfig("cpu"),
             batch=4,
@@ -60,17 +62,8 @@ def steps(n: int = 20) -> pd.DataFrame:
         while state.step < n:
             for batch in plan.batches(state.step):
                 batch = {k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in batch.items()}
-                losses, pseudo = update(state, batch, config, n)
-                shares = {
-                    name: (m.sum() / pseudo.valid.sum()).item()
-                    for name, m in (("confident", pseudo.confident), ("spread", pseudo.mask))
-                }
-                rows.append(
-                    {"step": state.step}
-                    | {k: v.item() for k, v in losses.items()}
-                    | {"tau": state.threshold.level}
-                    | shares
-                )
+                losses = training_step(state, batch, config, n)
+                rows.append({"step": state.step} | {k: float(v) for k, v in (losses.terms | losses.logs).items()})
     return pd.DataFrame(rows).set_index("step")
 
 

@@ -46,7 +46,9 @@ from torch import Tensor
 from ..methods.corrmatch import correlation
 from ..methods.corrmatch import method as step
 from ..data import views
-from ..engine.config import Config, DataConfig, MethodConfig, ModelConfig, SystemConfig, cells, to_dict
+from ..engine.config import Config, DataConfig, SystemConfig, cells, to_dict
+from ..methods.corrmatch.method import CorrMatchConfig
+from ..models.build import ModelConfig
 from corrmatch.benchmarks.costs import (
     Stopwatch,
     data_costs,
@@ -64,7 +66,7 @@ from ..engine.processes import Processes
 from ..methods.corrmatch.propagation import GROUP, pack, propagate_regions, sizes, turns
 from ..engine.runs import environment, find_device
 from ..engine.state import TrainState
-from ..methods.corrmatch.method import CorrMatchNet, build_net
+from ..methods.corrmatch.method import CorrMatch, build_net
 from ..methods.corrmatch.threshold import DynamicThreshold
 from ..data.toy import scene
 from ..engine.trainer import to_device
@@ -214,7 +216,7 @@ def voters(shapes: Tensor, confident: Tensor, threshold: float) -> tuple[int, in
 
 
 # %% ../../nbs/reference/benchmarks.ipynb #84cbe636
-def plain_net(state: TrainState, config: Config, classes: int, device) -> CorrMatchNet:
+def plain_net(state: TrainState, config: Config, classes: int, device) -> CorrMatch:
     "The network once more: the same weights, neither compiled nor with channels innermost."
     net = build_net(config.model, classes, load=False).to(device)
     net.load_state_dict(state.net.state_dict())
@@ -222,9 +224,7 @@ def plain_net(state: TrainState, config: Config, classes: int, device) -> CorrMa
     return net
 
 
-def time_steps(
-    state: TrainState, batch: dict, config: Config, steps: int, net: CorrMatchNet | None
-) -> tuple[dict, dict]:
+def time_steps(state: TrainState, batch: dict, config: Config, steps: int, net: CorrMatch | None) -> tuple[dict, dict]:
     "Shortest seconds of each part; of the step without stopwatch and of the literal step, both without optimiser."
     device = batch["image_x"].device
     watch, parts, whole, contiguous = Stopwatch(device), {}, {}, {k: v.contiguous() for k, v in batch.items()}
@@ -329,7 +329,7 @@ def bench_config(
         "bench",
         DataConfig(crop=crop),
         model,
-        MethodConfig(num_shapes=shapes),
+        CorrMatchConfig(num_shapes=shapes),
         system=SystemConfig(**system),
         batch=batch,
     )

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from ..engine.config import Config, cells
-from ..methods.corrmatch.method import CorrMatchNet, build_net
+from ..methods.corrmatch.method import CorrMatch, build_net
 
 
 # %% ../../nbs/reference/costs.ipynb #493b11e1
@@ -105,13 +105,13 @@ def layer_costs(
     return total
 
 
-def meta_net(config: Config, classes: int) -> CorrMatchNet:
+def meta_net(config: Config, classes: int) -> CorrMatch:
     "The network without memory: sizes alone."
     with torch.device("meta"):
         return build_net(config.model, classes, load=False)
 
 
-def network_costs(net: CorrMatchNet, config: Config, images: int, copies: int) -> np.ndarray:
+def network_costs(net: CorrMatch, config: Config, images: int, copies: int) -> np.ndarray:
     "Encoder, projection, and the decoder on `copies` of the features: operations, bytes, bytes kept."
     crop, itemsize = config.data.crop, 2 if config.system.precision == "bfloat16" else 4
 

@@ -6,6 +6,7 @@
 __all__ = [
     "MEAN",
     "STD",
+    "BOXES",
     "seeded",
     "uniform",
     "integer",
@@ -18,6 +19,8 @@ __all__ = [
     "strong_view",
     "cutmix_box",
     "epoch_order",
+    "three_boxes",
+    "Views",
     "TrainingViews",
     "batches",
     "EvaluationViews",
@@ -26,7 +29,9 @@ __all__ = [
 # %% ../../nbs/book/03_views.ipynb #f519cae0
 import hashlib, math
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
@@ -180,6 +185,36 @@ def epoch_order(
     return [labelled[i] for i in x], u
 
 
+# %% ../../nbs/book/03_views.ipynb #f42cba43
+def three_boxes(
+    size: int,  # side of the crop
+    area=(0.25, 0.5),  # range of the area of all three together, relative
+) -> torch.Tensor:  # (size,size) bool
+    "Three boxes of a third of the area each, combined by exclusive or (CPS with CutMix)."
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    for _ in range(3):
+        pixels = uniform(*area) / 3 * size * size
+        ratio = math.exp(uniform(math.log(0.5), math.log(2.0)))
+        h, w = (min(round(math.sqrt(pixels * r)), size) for r in (ratio, 1 / ratio))
+        y, x = integer(0, size - h), integer(0, size - w)
+        mask[y : y + h, x : x + w] ^= True
+    return mask
+
+
+BOXES = {"area": cutmix_box, "three": three_boxes}  # rules of the CutMix box
+
+
+# %% ../../nbs/book/03_views.ipynb #c069c39d
+@dataclass(frozen=True)
+class Views:
+    "What a method wants of each image."
+
+    unlabelled: bool = True  # unlabelled images at all
+    strong: int = 1  # strong views of an unlabelled crop, each with a box of its own
+    box: Literal["area", "three"] | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
+    labelled_strong: bool = False  # a strong view of the labelled crop, too
+
+
 # %% ../../nbs/book/03_views.ipynb #1669d8cd
 class TrainingViews(Dataset):
     "One epoch of training items: a labelled image, and the weak and strong view of an unlabelled one."
@@ -196,7 +231,7 @@ class TrainingViews(Dataset):
         partner="batch",
         scale=(0.5, 2.0),
         strong=None,
-        labelled_only=False,
+        views=Views(),
     ):
         if partner not in ("batch", "crop"):
             raise ValueError(f"partner is {partner!r}; choose batch or crop")
@@ -212,7 +247,7 @@ class TrainingViews(Dataset):
             raise ValueError("the labelled list is empty; at least one image needs a mask")
         self.folder, self.split, self.crop, self.partner, self.scale = folder, split, crop, partner, scale
         self.seed, self.epoch, self.rank, self.world = seed, epoch, rank, world
-        self.strong, self.labelled_only, self._order = strong or strong_view(), labelled_only, (None, None)
+        self.strong, self.views, self._order = strong or strong_view(), views, (None, None)
 
     def __len__(self):
         return len(self.split.unlabelled or self.split.labelled) // self.world
@@ -232,24 +267,34 @@ class TrainingViews(Dataset):
         with seeded("labelled", self.seed, self.epoch, i, x_ids[i]):
             image, mask, _ = resize_crop_flip(image, mask, self.crop, self.scale)
         item = {"id_x": x_ids[i], "image_x": normalise(image), "labels_x": to_labels(mask)}
-        if self.labelled_only or not u_ids:
+        if self.views.labelled_strong:
+            with seeded("labelled", "strong", self.seed, self.epoch, i, x_ids[i]):
+                item["image_xs"] = normalise(self.strong(image))
+        if not self.views.unlabelled or not u_ids:
             return item
         picture, item["id_u"] = read_listed(self.folder, u_ids[i]), u_ids[i]
-        with seeded("unlabelled", "first", self.seed, self.epoch, i, u_ids[i]):
-            item |= self.pair(picture) | {"box": cutmix_box(self.crop)}
-        if self.partner == "crop":
-            with seeded("unlabelled", "second", self.seed, self.epoch, i, u_ids[i]):
-                second = self.pair(picture)
-            item |= {f"{k.removesuffix('_u')}_mix": v for k, v in second.items()}
+        item |= self.crop_of(picture, "first", self.seed, self.epoch, i, u_ids[i])
+        if self.partner == "crop" and self.views.box:
+            second = self.crop_of(picture, "second", self.seed, self.epoch, i, u_ids[i])
+            item |= {f"{k.removesuffix('_u')}_mix": v for k, v in second.items() if not k.startswith("box")}
         return item
 
-    def pair(self, picture: Image.Image) -> dict:
-        "Weak and strong view of one new crop."
-        weak, _, valid = resize_crop_flip(picture, None, self.crop, self.scale)
-        strong = self.strong(weak)  # a picture; or numbers that say how the device is to colour it, see 01d_colours
-        return {"image_w": normalise(weak), "valid_u": valid} | (
-            {"colours": strong} if torch.is_tensor(strong) else {"image_s": normalise(strong)}
-        )
+    def crop_of(self, picture: Image.Image, which: str, *key) -> dict:
+        "A new crop: its weak view, strong views and boxes. More views draw from streams of their own."
+        rule = BOXES.get(self.views.box)
+        with seeded("unlabelled", which, *key):
+            weak, _, valid = resize_crop_flip(picture, None, self.crop, self.scale)
+            item = {"image_w": normalise(weak), "valid_u": valid}
+            if self.views.strong:
+                item["image_s"] = normalise(self.strong(weak))
+            if rule and which == "first":
+                item["box"] = rule(self.crop)
+        for k in range(2, self.views.strong + 1):
+            with seeded("unlabelled", which, f"strong {k}", *key):
+                item[f"image_s{k}"] = normalise(self.strong(weak))
+                if rule and which == "first":
+                    item[f"box{k}"] = rule(self.crop)
+        return item
 
 
 # %% ../../nbs/book/03_views.ipynb #267df89c

@@ -4,16 +4,11 @@
 
 # %% auto #0
 __all__ = [
-    "RESNETS",
-    "FEATURES",
-    "THRESHOLDS",
     "FREE",
-    "need",
     "DataConfig",
-    "ModelConfig",
-    "MethodConfig",
     "OptimConfig",
     "SystemConfig",
+    "method_config",
     "Config",
     "cells",
     "to_dict",
@@ -23,22 +18,14 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/config.ipynb #2fdff48a
-import dataclasses, math, typing
+import dataclasses, difflib, math
 from dataclasses import dataclass, field
 from typing import Literal
-from ..nn.losses import Weights
-
-
-# %% ../../nbs/reference/config.ipynb #450439a4
-def need(
-    ok: bool,  # what has to hold
-    name: str,  # of the setting, as the command line spells it
-    value,  # what was given
-    wanted: str,  # what would do
-):
-    "Refuse a setting in one line."
-    if not ok:
-        raise ValueError(f"{name} is {value}; it has to be {wanted}")
+from .. import settings
+from ..methods import DEFAULT, methods
+from ..methods.base import MethodConfig
+from ..models.build import ModelConfig
+from ..settings import need
 
 
 # %% ../../nbs/reference/config.ipynb #ad9aa441
@@ -55,9 +42,6 @@ class DataConfig:
     partner: Literal["batch", "crop"] = (
         "batch"  # CutMix partner: the neighbour in the batch, or a second crop as the authors do
     )
-    colours: Literal["pillow", "device"] = (
-        "pillow"  # where the strong view is coloured: while loading, or on the device, with other pixels (01d_colours)
-    )
     check: bool = True  # read every listed file once before training
     workers: int = 0  # processes that load images; the numbers do not depend on it
 
@@ -67,98 +51,6 @@ class DataConfig:
             0 < self.scale[0] <= self.scale[1], "data.scale", self.scale, "two positive factors, the smaller one first"
         )
         need(self.workers >= 0, "data.workers", self.workers, "0 or more")
-
-
-# %% ../../nbs/reference/config.ipynb #a28d00d0
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")  # encoders of 02_model; 02b_encoders has all others
-# stations of the network whose output the correlation can compare
-FEATURES = ("backbone", "aspp", "fusion", "classifier")
-
-
-@dataclass
-class ModelConfig:
-    "The network: DeepLabV3+ on a ResNet, and the projection that feeds the correlation."
-
-    encoder: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, or timm/NAME for a model of timm
-    stem: Literal["plain", "deep"] = (
-        "plain"  # 7x7 stem (torchvision's weights fit) or the authors' three 3x3 convolutions
-    )
-    width: int = 64  # channels of the stem; every stage scales with it
-    output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature cell
-    rates: tuple[int, int, int] = (12, 24, 36)  # dilation rates of the ASPP
-    channels: int = 256  # channels of ASPP and decoder
-    low_channels: int = 48  # channels kept of the first stage
-    feature: Literal[FEATURES] = (
-        "backbone"  # where these features are taken (Table 7); all are brought to the cells of the encoder
-    )
-    projection: int = 256  # channels of the features that the correlation compares
-    dropout: float = 0.1  # share of these channels that is dropped in training
-    weights: str | None = "imagenet"  # imagenet (torchvision's), toy, a file, or None for random weights
-
-    def __post_init__(self):
-        need(
-            self.encoder in RESNETS or self.encoder.startswith("timm/"),
-            "model.encoder",
-            repr(self.encoder),
-            f"{', '.join(RESNETS)}, or timm/NAME",
-        )
-        for name in ("width", "channels", "low_channels", "projection"):
-            need(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        need(self.feature in FEATURES, "model.feature", repr(self.feature), f"one of {', '.join(FEATURES)}")
-        need(min(self.rates) >= 1, "model.rates", self.rates, "three rates of at least 1")
-        need(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 to below 1")
-
-
-# %% ../../nbs/reference/config.ipynb #221e49c1
-THRESHOLDS = ("dynamic", "fixed", "maximum", "mean", "pixel", "class")  # kinds of threshold, see 05_threshold
-
-
-@dataclass
-class MethodConfig:
-    "The parts of CorrMatch; each can be switched off."
-
-    unlabelled: bool = True  # False: train on the labelled images alone (the baseline of every table)
-    pixel: bool = True  # pixel propagation: the correlated predictions and their losses (Eq. 5, 6; Table 6)
-    region: bool = True  # region propagation (Algorithm 1, Eq. 8-10; Table 6)
-    region_from: float = 0.0  # share of the run after which regions spread (paper: from the start)
-    num_shapes: int = 128  # rows of C drawn per step (Table 8)
-    sampling: Literal["random", "uniform"] = "random"  # how they are chosen: by chance, or at equal distances (Table 8)
-    perturbation: float = 0.5  # share of encoder channels dropped for the perturbed prediction
-    threshold: Literal[THRESHOLDS] = "dynamic"  # Eq. 11 and 13, or a rival of Tables 5, 12, 13
-    threshold_init: float = 0.85  # first value of tau, or the fixed one
-    threshold_momentum: float = 0.999  # lambda in Eq. 13 (Table 9)
-    region_threshold: float | None = None  # its own threshold for Algorithm 1; default: the same tau
-    soft: Literal["kl", "cross_entropy", "cosine"] = "kl"  # soft loss (Eq. 3, Table 10)
-    weights: Weights = field(default_factory=Weights)  # weight of every loss term (Eq. 12, Table 11)
-    ohem: bool = False  # hard example mining on the labelled losses (Cityscapes)
-    ohem_threshold: float = 0.7  # true-class probability below which a pixel counts as hard
-    ohem_min_kept: int = 100_000  # pixels of a batch that are kept at least
-
-    def __post_init__(self):
-        need(
-            self.pixel or not self.region,
-            "method.region",
-            self.region,
-            "off when method.pixel is off: "
-            "only the losses of pixel propagation train the map that regions are cut from",
-        )
-        for name in ("region_from", "threshold_init", "threshold_momentum", "ohem_threshold"):
-            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
-        need(
-            self.region_threshold is None or 0 <= self.region_threshold <= 1,
-            "method.region_threshold",
-            self.region_threshold,
-            "from 0 to 1, or None",
-        )
-        need(
-            self.num_shapes >= 1,
-            "method.num_shapes",
-            self.num_shapes,
-            "at least 1 (switch regions off with method.region)",
-        )
-        need(self.sampling in ("random", "uniform"), "method.sampling", repr(self.sampling), "random or uniform")
-        need(0 <= self.perturbation < 1, "method.perturbation", self.perturbation, "from 0 to below 1")
-        need(self.ohem_min_kept >= 1, "method.ohem_min_kept", self.ohem_min_kept, "at least 1")
 
 
 # %% ../../nbs/reference/config.ipynb #57cfeac4
@@ -208,6 +100,23 @@ class SystemConfig:
         )
 
 
+# %% ../../nbs/reference/config.ipynb #68293cf0
+def method_config(
+    name: str,  # of a method
+    old: MethodConfig | None = None,  # settings of another method; what all methods share is taken over
+    **settings,  # of the method
+) -> MethodConfig:
+    "The settings of a method by its name."
+    if name not in methods():
+        near = difflib.get_close_matches(name, methods(), 1)
+        raise ValueError(
+            f"method is {name!r}; it has to be one of {', '.join(sorted(methods()))}"
+            + (f"; perhaps you meant {near[0]}" if near else "")
+        )
+    shared = {f.name: getattr(old, f.name) for f in dataclasses.fields(MethodConfig)} if old else {}
+    return methods()[name].Config(**shared | settings)
+
+
 # %% ../../nbs/reference/config.ipynb #9d200662
 @dataclass
 class Config:
@@ -216,7 +125,7 @@ class Config:
     name: str = "voc_classic_92"  # name of the run: its folder is out/name
     data: DataConfig = field(default_factory=DataConfig)  # images
     model: ModelConfig = field(default_factory=ModelConfig)  # network
-    method: MethodConfig = field(default_factory=MethodConfig)  # CorrMatch
+    method: MethodConfig = field(default_factory=lambda: method_config(DEFAULT))  # one of `corrmatch methods`
     optim: OptimConfig = field(default_factory=OptimConfig)  # optimiser
     system: SystemConfig = field(default_factory=SystemConfig)  # machine
     batch: int = 16  # labelled images per step, and as many unlabelled ones
@@ -248,31 +157,6 @@ def cells(config: Config) -> int:
     return -(-config.data.crop // config.model.output_stride)
 
 
-# %% ../../nbs/reference/config.ipynb #188ad7c4
-def to_dict(config) -> dict:
-    "A settings dataclass as plain values, for JSON and checkpoints."
-    return dataclasses.asdict(config)
-
-
-# %% ../../nbs/reference/config.ipynb #d0ae69c0
-def from_dict(kind: type, values: dict):
-    "Rebuild a settings dataclass from plain values; a key it does not have is an error."
-    hints, known = typing.get_type_hints(kind), {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-
-    def value(name, v):
-        if isinstance(v, list):
-            return tuple(v)
-        if not isinstance(v, dict):
-            return v
-        return from_dict(
-            next(t for t in (hints[name], *typing.get_args(hints[name])) if dataclasses.is_dataclass(t)), v
-        )
-
-    return kind(**{name: value(name, v) for name, v in values.items()})
-
-
 # %% ../../nbs/reference/config.ipynb #9da352a6
 # settings that may change between a run and its continuation
 FREE = {
@@ -287,17 +171,28 @@ FREE = {
 }
 
 
-# %% ../../nbs/reference/config.ipynb #d1a78f46
-def differences(old: dict, new: dict, prefix="") -> list[str]:
-    "What differs between two nested settings, one readable line each."
-    lines, plain = [], lambda v: list(v) if isinstance(v, tuple) else v
-    for key in sorted(set(old) | set(new)):
-        a, b, name = old.get(key), new.get(key), prefix + key
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, name + ".")
-        elif plain(a) != plain(b) and name not in FREE:
-            lines.append(f"{name}: {a} then, {b} now")
-    return lines
+# %% ../../nbs/reference/config.ipynb #ef7a9621
+def to_dict(config) -> dict:
+    "The settings of a run as plain values; the method's name stands with its settings."
+    values = settings.to_dict(config)
+    return values | ({"method": {"name": config.method.name} | values["method"]} if "method" in values else {})
+
+
+def from_dict(kind: type, values: dict):
+    "Settings from plain values; a key that they do not have is an error."
+    if kind is not Config or "method" not in values:
+        return settings.from_dict(kind, values)
+    method = dict(values["method"])
+    name = method.pop("name", DEFAULT)
+    made = settings.from_dict(type(method_config(name)), method)
+    return dataclasses.replace(
+        settings.from_dict(Config, {k: v for k, v in values.items() if k != "method"}), method=made
+    )
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    "What differs between two runs' settings, but for those that are free to change; one readable line each."
+    return settings.differences(old, new, FREE)
 
 
 # %% ../../nbs/reference/config.ipynb #c9961c0d
@@ -314,5 +209,5 @@ def describe(config: Config) -> list[str]:
     return [
         *lines(to_dict(config)),
         f"global batch: {config.batch} labelled + "
-        f"{config.batch if config.method.unlabelled else 0} unlabelled images per step",
+        f"{config.batch if config.method.views.unlabelled else 0} unlabelled images per step",
     ]

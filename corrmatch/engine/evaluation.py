@@ -16,7 +16,7 @@ __all__ = [
     "scores",
     "evaluating",
     "evaluate",
-    "trusted",
+    "pseudo_label_counts",
     "predict",
     "palette_image",
     "save_prediction",
@@ -272,7 +272,7 @@ def evaluate(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #a9c5d569
-def trusted(
+def pseudo_label_counts(
     said: Tensor,  # (K,H,W) scores of one image, as `look` gets them
     labels: Tensor,  # (H,W) class ids, 255 = ignored
     tau: float,  # threshold

@@ -6,7 +6,7 @@
 __all__ = ["SILENT", "Processes", "processes", "AllReduce", "SyncBatchNorm", "share"]
 
 # %% ../../nbs/reference/processes.ipynb #e934004e
-import os, re
+import os, re, warnings
 from contextlib import suppress
 from dataclasses import dataclass
 import torch
@@ -134,18 +134,19 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 # %% ../../nbs/reference/processes.ipynb #4c4738ab
 def share(
-    net: nn.Module,
+    method: nn.Module,
     me: Processes,
-) -> nn.Module:  # the network itself for one process, else wrapped for parallel training
-    "Synchronise batch norm and gradients; `net` itself keeps its parameters and their names."
+) -> nn.Module:  # the method itself for one process, else wrapped for parallel training
+    "Synchronise gradients, and batch norm on GPUs; `method` itself keeps its parameters and their names."
     if me.world == 1:
-        return net
+        return method
     if me.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    else:
-        for m in net.modules():
-            if type(m) is nn.BatchNorm2d:
-                m.__class__ = SyncBatchNorm
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    elif me.main and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in method.modules()):
+        warnings.warn("batch norm is per process on CPUs: the result depends on their number")
     return DistributedDataParallel(
-        net, device_ids=[me.device.index] if me.device.type == "cuda" else None, broadcast_buffers=False
+        method,
+        device_ids=[me.device.index] if me.device.type == "cuda" else None,
+        broadcast_buffers=False,
+        find_unused_parameters=True,  # a weight of 0, or an encoder with an unused stage, leaves some without gradient
     )

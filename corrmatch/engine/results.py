@@ -6,6 +6,7 @@
 __all__ = [
     "finish",
     "out_of",
+    "load_method",
     "load_run",
     "validation_views",
     "score_run",
@@ -25,9 +26,10 @@ from matplotlib import pyplot as plt
 from .config import Config, from_dict
 from ..data.check import Classes
 from .evaluation import evaluate
-from ..models.weights import load_weights
 from .runs import load_checkpoint, read_log
-from ..methods.corrmatch.method import CorrMatchNet, build_net
+from .state import build_method
+from ..methods import Method
+from ..models.base import Segmenter
 from .trainer import Result, open_data, train
 from ..data.views import MEAN, STD, EvaluationViews
 
@@ -48,12 +50,12 @@ def out_of(run: Path, name: str) -> Path:
 
 
 # %% ../../nbs/reference/results.ipynb #61b285f6
-def load_run(
+def load_method(
     run,  # run folder
     which: str = "best",  # best or last checkpoint
     device="cpu",
-) -> tuple[CorrMatchNet, Classes, Config]:
-    "The trained network of a run, with the classes and settings stored beside its weights."
+) -> tuple[Method, Classes, Config]:
+    "The method of a run as it was trained, with the classes and settings stored beside its weights."
     run = Path(run)
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: there is no such run folder")
@@ -65,9 +67,19 @@ def load_run(
         raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
     classes, config = Classes.from_dict(state["classes"]), from_dict(Config, state["config"])
     config.out = str(out_of(run, config.name))
-    net = build_net(config.model, len(classes), load=False).to(device)
-    load_weights(net, state["net"])
-    return net.eval(), classes, config
+    method = build_method(config, len(classes), load=False).to(device)
+    method.load_state_dict(state["method"])
+    return method.eval(), classes, config
+
+
+def load_run(
+    run,  # run folder
+    which: str = "best",  # best or last checkpoint
+    device="cpu",
+) -> tuple[Segmenter, Classes, Config]:
+    "The trained predictor of a run, with the classes and settings stored beside its weights."
+    method, classes, config = load_method(run, which, device)
+    return method.predictor, classes, config
 
 
 # %% ../../nbs/reference/results.ipynb #eaec228e

@@ -4,38 +4,32 @@
 
 # %% auto #0
 __all__ = [
+    "ADVICE",
     "poly_lr",
-    "make_optimizer",
-    "make_threshold",
-    "step_seed",
+    "make_optimizers",
     "ids_of",
     "bad_step",
     "Record",
+    "build_method",
     "prepare",
     "TrainState",
     "split_batch",
-    "Before",
+    "Rollback",
     "left_out",
     "gradients",
-    "update",
+    "training_step",
 ]
 
 # %% ../../nbs/reference/state.ipynb #69bad736
-import hashlib, math, time, warnings
+import copy, math, time, warnings
 from contextlib import nullcontext
 import torch
-from .config import Config, MethodConfig, OptimConfig
-from ..models.weights import load_weights
+from .config import Config, OptimConfig
 from .processes import Processes, share
-from ..methods.corrmatch.method import CorrMatchNet, build_net, train_step
-from corrmatch.methods.corrmatch.threshold import (
-    ClassThreshold,
-    DynamicThreshold,
-    FixedThreshold,
-    MaximumThreshold,
-    MeanThreshold,
-    PixelThreshold,
-)
+from ..methods import Method, methods
+from ..methods.base import Clock, Losses, step_seed
+from ..models.base import Segmenter
+from ..models.build import build_segmenter
 
 
 # %% ../../nbs/reference/state.ipynb #30f5e65f
@@ -45,36 +39,14 @@ def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
 
 
 # %% ../../nbs/reference/state.ipynb #91be15f9
-def make_optimizer(net, config: OptimConfig, fused: bool = False) -> torch.optim.SGD:
-    "SGD with two groups: the encoder, and everything else at `head_factor` times its rate."
-    encoder = [p for n, p in net.named_parameters() if n.startswith("backbone.")]
-    rest = [p for n, p in net.named_parameters() if not n.startswith("backbone.")]
-    groups = [
-        {"params": encoder, "lr": config.lr, "factor": 1.0},
-        {"params": rest, "lr": config.lr * config.head_factor, "factor": config.head_factor},
-    ]
-    return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused)
-
-
-# %% ../../nbs/reference/state.ipynb #b08b150f
-def make_threshold(method: MethodConfig, parts: int = 1):
-    "The threshold that the settings name, for a step that moves it `parts` times."
-    kinds = {
-        "dynamic": DynamicThreshold,
-        "maximum": MaximumThreshold,
-        "mean": MeanThreshold,
-        "pixel": PixelThreshold,
-        "class": ClassThreshold,
+def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.SGD]:
+    "SGD for each optimiser that the method names, with a rate for each group."
+    return {
+        name: torch.optim.SGD(
+            groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
+        )
+        for name, groups in method.param_groups(config).items()
     }
-    if method.threshold == "fixed":
-        return FixedThreshold(method.threshold_init)
-    return kinds[method.threshold](method.threshold_init, method.threshold_momentum ** (1 / parts))
-
-
-# %% ../../nbs/reference/state.ipynb #32f0c53b
-def step_seed(*key) -> int:
-    "A seed for torch from any key: the same key, the same draws, on every machine."
-    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") % 2**63
 
 
 # %% ../../nbs/reference/state.ipynb #db5e82de
@@ -84,6 +56,9 @@ def ids_of(batch: dict) -> list[str]:
 
 
 # %% ../../nbs/reference/state.ipynb #ef439fa5
+ADVICE = "The last checkpoint is from before: choose a smaller optim.lr"
+
+
 def bad_step(step: int, losses: dict, ids: list) -> str:
     "Which step went wrong, which term, which images."
     found = [f"the loss {name} is {float(loss)}" for name, loss in losses.items() if not math.isfinite(loss)] or [
@@ -112,7 +87,7 @@ class Record:
         for row, (step, _, ids) in zip(values.tolist(), self.steps):
             if not all(map(math.isfinite, row)):
                 raise FloatingPointError(
-                    bad_step(step, dict(zip(names, row)), ids) + ". The last checkpoint is from before"
+                    f"{bad_step(step, dict(zip(names, row)), ids)}. The training has diverged. {ADVICE}"
                 )
         return values
 
@@ -141,21 +116,27 @@ class Record:
 
 
 # %% ../../nbs/reference/state.ipynb #25e5850c
-def prepare(net: CorrMatchNet, config: Config, device) -> CorrMatchNet:
-    "Put the network on its device, as the settings of method and machine ask."
+def build_method(
+    config: Config,
+    num_classes: int,  # K
+    load: bool = True,  # fill encoders from config.model.weights (not needed when a checkpoint follows)
+) -> Method:
+    "The method of a run with its networks."
+    kind = methods()[config.method.name]
+    return kind(config.method, lambda: build_segmenter(config.model, num_classes, load))
+
+
+def prepare(method: Method, config: Config, device) -> Method:
+    "Put a method on its device, as the settings of the machine ask."
     s = config.system
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = s.precision == "tf32"
-    net.to(device, memory_format=torch.channels_last if s.channels_last else torch.preserve_format)
-    if s.precision == "bfloat16":
-        net.autocast = torch.bfloat16
-    net.backbone.recompute = s.recompute
-    if not (config.method.unlabelled and config.method.pixel):
-        for part in (net.proj, net.corr):
-            part.requires_grad_(False)
-    if s.compile:
-        for part in (net.backbone, net.head, net.reduce, net.fuse):
-            part.compile()
-    return net
+    method.to(device, memory_format=torch.channels_last if s.channels_last else torch.preserve_format)
+    for net in (m for m in method.modules() if isinstance(m, Segmenter)):
+        net.autocast = torch.bfloat16 if s.precision == "bfloat16" else None
+        net.set_recompute(s.recompute)
+        if s.compile:
+            net.compile_parts()
+    return method
 
 
 # %% ../../nbs/reference/state.ipynb #1b1ffe13
@@ -164,34 +145,38 @@ class TrainState:
 
     def __init__(self, config: Config, num_classes: int, me: Processes = Processes(), load=True):
         torch.manual_seed(step_seed("weights", config.seed))
-        self.net = prepare(build_net(config.model, num_classes, load), config, me.device)
-        self.model = share(self.net, me)  # the same network, as the step calls it
-        self.optimizer = make_optimizer(self.net, config.optim, config.system.fused)
-        self.threshold = make_threshold(config.method, config.system.accumulate)
+        self.method = prepare(build_method(config, num_classes, load), config, me.device)
+        self.model = share(self.method, me)  # the same method, as the step calls it
+        self.optimizers = make_optimizers(self.method, config.optim, config.system.fused)
         self.record = Record(me)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
 
+    @property
+    def net(self) -> Segmenter:
+        "The network that is validated, predicted with and exported."
+        return self.method.predictor
+
     def state_dict(self) -> dict:
         "Everything, as plain values; what is not finite is refused, so it never replaces a sound checkpoint."
-        numbers = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
-        state = numbers | {
-            name: getattr(self, name).state_dict() for name in ("net", "optimizer", "threshold", "record")
-        }
-        if bad := [name for name, v in state["net"].items() if not v.isfinite().all()]:
+        state = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
+        state |= {"method": self.method.state_dict(), "record": self.record.state_dict()}
+        state |= {"optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
+        tensors = {name: v for name, v in state["method"].items() if torch.is_tensor(v)}
+        if bad := [name for name, v in tensors.items() if not v.isfinite().all()]:
             raise FloatingPointError(
-                f"step {self.step}: {len(bad)} of {len(state['net'])} tensors of the network are "
-                f"not finite, the first is {bad[0]}; the training has diverged. The last "
-                "checkpoint is from before: choose a smaller optim.lr"
+                f"step {self.step}: {len(bad)} of {len(tensors)} tensors of the method are not finite, the first is "
+                f"{bad[0]}. The training has diverged. {ADVICE}"
             )
         return state
 
     def load_state_dict(self, state: dict):
         for name in ("step", "scored", "skipped", "last", "best"):
             setattr(self, name, state.get(name, 0))
-        load_weights(self.net, state["net"])
-        for name in ("optimizer", "threshold", "record"):
-            getattr(self, name).load_state_dict(state[name])
+        self.method.load_state_dict(state["method"])
+        self.record.load_state_dict(state["record"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
 
 
 # %% ../../nbs/reference/state.ipynb #a8903ba2
@@ -204,23 +189,26 @@ def split_batch(batch: dict, parts: int) -> list[dict]:
 
 
 # %% ../../nbs/reference/state.ipynb #d99f4af8
-class Before:
-    "What a step moves before its gradients are known: the statistics of batch norm, and the threshold."
+class Rollback:
+    "What a step changes before it is known to be sound: buffers and the like; with several phases, weights too."
 
     def __init__(self, state: TrainState):
-        self.buffers, self.threshold = [b.clone() for b in state.net.buffers()], state.threshold.state_dict()
+        method, several = state.method, len(state.method.phases) > 1
+        trained = {name for name, p in method.named_parameters()}
+        kept = {k: v for k, v in method.state_dict().items() if several or k not in trained}
+        self.method = copy.deepcopy(kept)
+        self.optimizers = {n: copy.deepcopy(o.state_dict()) for n, o in state.optimizers.items()} if several else {}
 
-    @torch.no_grad()
     def restore(self, state: TrainState):
-        for buffer, old in zip(state.net.buffers(), self.buffers):
-            buffer.copy_(old)
-        state.threshold.load_state_dict(self.threshold)
+        state.method.load_state_dict(state.method.state_dict() | self.method)
+        for name, saved in self.optimizers.items():
+            state.optimizers[name].load_state_dict(saved)
 
 
 # %% ../../nbs/reference/state.ipynb #8cd5daf8
-def left_out(state: TrainState, losses: dict, batch: dict, config: Config, before: Before, me: Processes) -> bool:
+def left_out(state: TrainState, losses: dict, batch: dict, config: Config, before: Rollback, me: Processes) -> bool:
     "Leave the step out if its loss or a gradient is not finite, on any process; too many stop the run."
-    grads = [p.grad for p in state.net.parameters() if p.grad is not None]
+    grads = [p.grad for p in state.method.parameters() if p.grad is not None]
     if not me.any(not (losses["total"] + torch.nn.utils.get_total_norm(grads)).isfinite().item()):
         return False
     before.restore(state)
@@ -233,60 +221,51 @@ def left_out(state: TrainState, losses: dict, batch: dict, config: Config, befor
 
 
 # %% ../../nbs/reference/state.ipynb #18f49b0f
-def gradients(state: TrainState, batch: dict, config: Config, total: int, me: Processes) -> tuple[dict, object]:
-    "Losses of a step, part by part, and their gradients; see `update`."
-    generator = torch.Generator().manual_seed(step_seed("shapes", config.seed, state.step))
-    reduce, count = (
-        (None, None)
-        if me.world == 1
-        else (lambda e: me.reduce(e, state.threshold.reduce_op), lambda n: me.reduce(n.double(), "mean"))
-    )
-    parts, seen = split_batch(batch, config.system.accumulate), []
+def gradients(state: TrainState, phase: str, batch: dict, clock: Clock) -> Losses:
+    "Losses of a phase, averaged over the micro-batches, and their gradients; the logs are those of the last one."
+    seen, parts = [], split_batch(batch, clock.parts)
     for i, part in enumerate(parts):
-        with nullcontext() if i == len(parts) - 1 or me.world == 1 else state.model.no_sync():
-            losses, pseudo = train_step(
-                state.model,
-                part,
-                state.threshold,
-                config.method,
-                state.step >= config.method.region_from * total,
-                generator,
-                reduce=reduce,
-                count=count,
-            )
-            (losses["total"] / len(parts)).backward()
-        seen.append({name: loss.detach() for name, loss in losses.items()})
-    return {name: sum(losses[name] for losses in seen) / len(seen) for name in seen[0]}, pseudo
+        with nullcontext() if i == len(parts) - 1 or clock.dist.world == 1 else state.model.no_sync():
+            losses = state.model(phase, part, clock)
+            (losses.total / len(parts)).backward()
+        seen.append(losses)
+    means = {name: sum(losses.terms[name] for losses in seen) / len(seen) for name in seen[0].terms}
+    return Losses(means["total"], means, seen[-1].logs)
 
 
 # %% ../../nbs/reference/state.ipynb #f8fadc60
-def update(
+def training_step(
     state: TrainState,
     batch: dict,
     config: Config,
-    total: int,  # steps of the whole run, for the rate
+    total: int,  # steps of the whole run, for rates and ramps
+    per_epoch: int = 1,  # steps of an epoch
     me: Processes = Processes(),
-) -> tuple[
-    dict, object
-]:  # losses without graph, averaged over the parts (none if the step was left out); pseudo labels of the last part
-    "One step of the run."
+) -> Losses:  # without graph; of all phases together; no terms if the step was left out
+    "One step of the run: for each phase rates, losses, backward, optimiser, and what follows it."
     torch.manual_seed(step_seed("step", config.seed, state.step, me.rank))
-    for group in state.optimizer.param_groups:
-        group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
-    state.optimizer.zero_grad(set_to_none=True)
-    before = Before(state) if config.system.skip_bad_steps else None
-    try:
-        losses, pseudo = gradients(state, batch, config, total, me)
-    except FloatingPointError as error:
-        state.record.values()  # a loss of an earlier step is the cause, if one was not finite
-        raise FloatingPointError(
-            f"step {state.step + 1}: {error}; images of the batch: {', '.join(ids_of(batch))}. "
-            "The training has diverged; the last checkpoint is from before: "
-            "choose a smaller optim.lr"
-        ) from None
-    if before and left_out(state, losses, batch, config, before, me):
-        losses = {}
-    else:
-        state.optimizer.step()
+    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, me)
+    before = Rollback(state) if config.system.skip_bad_steps else None
+    terms, logs = {}, {}
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
+    for phase in state.method.phases:
+        for optimizer in state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        try:
+            losses = gradients(state, phase, batch, clock)
+        except FloatingPointError as error:
+            state.record.values()  # a loss of an earlier step is the cause, if one was not finite
+            images = ", ".join(ids_of(batch))
+            raise FloatingPointError(
+                f"step {state.step + 1}: {error}; images of the batch: {images}. The training has diverged. {ADVICE}"
+            ) from None
+        if before and left_out(state, losses.terms, batch, config, before, me):
+            terms, logs = {}, {}
+            break
+        state.optimizers[state.method.optimizer_of(phase)].step()
+        state.method.after(phase, clock)
+        terms, logs = terms | losses.terms, logs | losses.logs
     state.step += 1
-    return losses, pseudo
+    return Losses(terms.get("total"), terms, logs)

@@ -34,10 +34,9 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
-from ..data.colours import draw_colours, with_colours
 from .config import Config, differences, from_dict, to_dict
 from ..data.check import Folder, check_folder, resolve_split
-from .evaluation import evaluate, evaluating, trusted
+from .evaluation import evaluate, evaluating, pseudo_label_counts
 from .processes import Processes, processes
 from corrmatch.engine.runs import (
     append_row,
@@ -51,8 +50,7 @@ from corrmatch.engine.runs import (
     trim_rows,
 )
 from ..data.splits import Split
-from .state import TrainState, ids_of, update
-from ..methods.corrmatch.method import train_step  # part of this module's promise
+from .state import TrainState, ids_of, training_step
 from ..data.toy import make_toy
 from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
 
@@ -142,7 +140,8 @@ class Plan:
         if (
             self.share == self.config.system.accumulate
             and self.config.data.partner == "batch"
-            and self.config.method.unlabelled
+            and self.config.method.views.unlabelled
+            and self.config.method.views.box
         ):
             raise ValueError(
                 "each process sees one unlabelled image at a time, which has no neighbour for CutMix: "
@@ -158,14 +157,10 @@ class Plan:
         for batch in islice(
             plainly(batches(self.views, self.share, self.config.data.workers, start)), self.total - step
         ):
-            yield with_colours(
-                {
-                    k: to_device(v, self.me.device, self.config.system.channels_last)
-                    if torch.is_tensor(v) and "colours" not in k
-                    else v
-                    for k, v in batch.items()
-                }
-            )
+            channels_last = self.config.system.channels_last
+            yield {
+                k: to_device(v, self.me.device, channels_last) if torch.is_tensor(v) else v for k, v in batch.items()
+            }
 
     def to_score(self, step: int) -> bool:
         return bool(self.split.val) and (step % self.evaluate_at == 0 or step == self.total)
@@ -204,28 +199,23 @@ def make_plan(config: Config, me: Processes, resume: bool = False, progress: boo
         world=me.world,
         partner=config.data.partner,
         scale=config.data.scale,
-        strong=draw_colours if config.data.colours == "device" else None,
-        # an epoch is one pass over the unlabelled images in either case
-        labelled_only=not config.method.unlabelled,
+        # an epoch is one pass over the unlabelled images, whether a method looks at them or not
+        views=config.method.views,
     )
     return Plan(config, me, run, folder, split, views)
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e980f7e9
-def log_row(state: TrainState, epoch: int, pseudo) -> dict:
-    "One row of log.csv."
+def log_row(state: TrainState, epoch: int, logs: dict) -> dict:
+    "One row of log.csv: means of the loss terms since the last row, diagnostics of this step over all processes."
     record = state.record
-    row = {
-        "step": state.step,
-        "epoch": epoch,
-        "lr": state.optimizer.param_groups[0]["lr"],
-        "seconds": round(time.time() - record.start, 2),
-    } | record.means()
-    if pseudo is None:
+    lr = next(iter(state.optimizers.values())).param_groups[0]["lr"]
+    row = {"step": state.step, "epoch": epoch, "lr": lr, "seconds": round(time.time() - record.start, 2)}
+    row |= record.means()
+    if not logs:
         return row
-    valid = pseudo.valid.sum().clamp(min=1)
-    shares = record.me.reduce(torch.stack([m.sum() / valid for m in (pseudo.confident, pseudo.mask)]), "mean").tolist()
-    return row | {"tau": state.threshold.level} | dict(zip(("confident", "spread"), shares))
+    values = torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in logs.values()])
+    return row | dict(zip(logs, record.me.reduce(values, "mean").tolist()))
 
 
 # %% ../../nbs/book/10_trainer.ipynb #df510f99
@@ -250,13 +240,12 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
-def score(state: TrainState, plan: Plan) -> tuple[dict, dict]:
-    "Evaluate on the validation images: one row of scores.csv, and one of trusted.csv."
-    c, me, tau = plan.config, plan.me, state.threshold.level
-    views, counts = (
-        EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world]),
-        [torch.zeros(3, dtype=torch.int64, device=me.device)],
-    )
+def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
+    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv where a method has confident pixels."
+    c, me, level = plan.config, plan.me, state.method.confident_at
+    views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
+    counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
+    look = lambda logits, labels: counts.append(pseudo_label_counts(logits, labels, level, c.mode))
     matrix = evaluate(
         state.net,
         views,
@@ -264,18 +253,17 @@ def score(state: TrainState, plan: Plan) -> tuple[dict, dict]:
         c.mode,
         c.data.crop,
         progress=False,
-        look=lambda said, labels: counts.append(trusted(said, labels, tau, c.mode)),
+        look=None if level is None else look,
     )
-    matrix.matrix, (known, sure, right) = me.reduce(matrix.matrix).cpu(), me.reduce(torch.stack(counts).sum(0)).tolist()
-    row = {
-        "step": state.step,
-        "miou": matrix.miou,
-        "accuracy": (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item(),
-    }
-    return (
-        row | dict(zip(plan.folder.classes.names, matrix.iou.tolist())),
-        {"step": state.step, "tau": tau, "trusted": sure / max(known, 1), "right": right / max(known, 1)},
-    )
+    matrix.matrix = me.reduce(matrix.matrix).cpu()
+    accuracy = (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()
+    row = {"step": state.step, "miou": matrix.miou, "accuracy": accuracy}
+    row |= {f"iou/{name}": iou for name, iou in zip(plan.folder.classes.names, matrix.iou.tolist())}
+    if level is None:
+        return row, None
+    known, confident, right = me.reduce(torch.stack(counts).sum(0)).tolist()
+    shares = {"mask_ratio": confident / max(known, 1), "correct_ratio": right / max(known, 1)}
+    return row, {"step": state.step, "threshold": level} | shares
 
 
 # %% ../../nbs/book/10_trainer.ipynb #5e38fda9
@@ -362,7 +350,7 @@ def begin(state: TrainState, plan: Plan, resume: bool):
         save_json(plan.run / "config.json", to_dict(plan.config))
     trim_rows(plan.run / "log.csv", state.step)
     # a score whose checkpoint was not written any more is made again
-    for name in ("scores.csv", "trusted.csv"):
+    for name in ("scores.csv", "pseudo_labels.csv"):
         trim_rows(plan.run / name, state.scored)
 
 
@@ -373,8 +361,8 @@ def keep_score(state: TrainState, plan: Plan, writer, watch=None):
     state.scored, state.last = state.step, row["miou"]
     if plan.me.main:
         write(plan.run, writer, "scores.csv", row)
-    if plan.me.main and plan.config.method.unlabelled:
-        write(plan.run, writer, "trusted.csv", sure)
+    if plan.me.main and sure:
+        write(plan.run, writer, "pseudo_labels.csv", sure)
     if not row["miou"] <= state.best:
         state.best = row["miou"]
         save(state, plan, "best.pt")
@@ -408,16 +396,16 @@ def train(
                     break
                 for batch in plan.batches(state.step):
                     epoch = state.step // plan.per_epoch
-                    losses, pseudo = update(state, batch, config, plan.total, me)
-                    state.record.add(state.step, losses, ids_of(batch))
+                    losses = training_step(state, batch, config, plan.total, plan.per_epoch, me)
+                    state.record.add(state.step, losses.terms, ids_of(batch))
                     bar.update()
                     due = state.step % config.log_every == 0 or state.step == plan.total
                     if due and state.record.steps:
-                        row = log_row(state, epoch, pseudo)
+                        row = log_row(state, epoch, losses.logs)
                         if me.main:
                             write(plan.run, writer, "log.csv", row)
                         bar.set_postfix(
-                            {k: f"{row[k]:.3f}" for k in ("total", "tau", "spread") if k in row}
+                            {k: f"{row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row}
                             | {"mIoU": f"{100 * state.last:.1f}"}
                         )
                     if stop := interrupt.asked if me.world == 1 else due and me.any(interrupt.asked):

@@ -8,7 +8,7 @@ __all__ = [
     "AXES",
     "FORMATS",
     "inference_network",
-    "Segmenter",
+    "Exportable",
     "to_unit",
     "details_of",
     "EveryOther",
@@ -35,31 +35,24 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
-from ..engine.config import Config, ModelConfig
+from ..engine.config import Config
 from ..data.check import Classes
-from ..models.deeplab import DeepLabV3Plus
 from ..engine.results import load_run
 from ..engine.runs import environment, write_atomic
-from ..methods.corrmatch.method import build_net
 from ..data.views import MEAN, STD
 from ..models.weights import load_weights
 
 
 # %% ../../nbs/howto/export.ipynb #dfafa644
 def inference_network(
-    net: nn.Module,  # CorrMatchNet of a run
-    config: ModelConfig,  # the settings it was built with
-) -> DeepLabV3Plus:
-    "The plain DeepLabV3+ inside a training network, in evaluation mode on the CPU."
-    classes = net.classifier.out_channels
-    plain = DeepLabV3Plus(
-        build_net(config, classes, load=False).backbone, classes, config.channels, config.low_channels, config.rates
-    )
-    return load_weights(plain, net.state_dict(), drop=("proj.", "corr.")).eval()
+    net: nn.Module,  # predictor of a run
+) -> nn.Module:
+    "A copy of the predictor in evaluation mode on the CPU."
+    return copy.deepcopy(net).cpu().eval()
 
 
 # %% ../../nbs/howto/export.ipynb #81530319
-class Segmenter(nn.Module):
+class Exportable(nn.Module):
     "What is exported: RGB from 0 to 1 in, logits out."
 
     def __init__(self, net: nn.Module):
@@ -122,7 +115,7 @@ def rewrite_pooling(
 
 
 def trace(
-    segmenter: Segmenter,
+    segmenter: Exportable,
 ) -> ExportedProgram:
     "The network as a graph in which batch, height and width are free."
     free = {axis: Dim.AUTO for axis in (0, 2, 3)}
@@ -207,7 +200,7 @@ def why_no_onnx() -> str:
 # %% ../../nbs/howto/export.ipynb #c16381bc
 def deviation(
     model,  # a function from images to logits
-    segmenter: Segmenter,  # what it was made of
+    segmenter: Exportable,  # what it was made of
     sizes=((1, 65, 50), (3, 41, 88)),  # (B,H,W)
 ) -> float:
     "Largest difference of two networks on noise, relative to the largest logit."
@@ -256,7 +249,7 @@ def export_run(
     "Write the inference network of a run into one file, after it has been read back and compared."
     file = check_target(file, format)
     net, classes, config = load_run(run, which)
-    segmenter, (_, to_bytes, open_bytes) = Segmenter(inference_network(net, config.model)), FORMATS[format]
+    segmenter, (_, to_bytes, open_bytes) = Exportable(inference_network(net)), FORMATS[format]
     data = to_bytes(trace(segmenter), details_of(config, classes))
     worst = deviation(open_bytes(data)[0], segmenter)
     if not worst < 1e-3:

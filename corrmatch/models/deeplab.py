@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from .base import Segmenter, at_least_float32
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
@@ -203,7 +204,7 @@ def resize(x: Tensor, size) -> Tensor:
 
 
 # %% ../../nbs/book/04_model.ipynb #d9bf4faa
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Segmenter):
     "Encoder, ASPP on its last stage, decoder that brings back the detail of its first."
 
     def __init__(
@@ -215,6 +216,7 @@ class DeepLabV3Plus(nn.Module):
         rates=(12, 24, 36),  # dilation rates of the ASPP
     ):
         super().__init__()
+        self.num_classes = num_classes
         self.backbone = backbone
         self.head = ASPP(backbone.channels[-1], channels, rates)
         self.reduce = conv_bn_relu(backbone.channels[0], low_channels)
@@ -222,9 +224,16 @@ class DeepLabV3Plus(nn.Module):
             *conv_bn_relu(low_channels + channels, channels, 3), *conv_bn_relu(channels, channels, 3)
         )
         self.classifier = nn.Conv2d(channels, num_classes, 1)
+        # of the stations whose output a method may take
+        self.feature_channels = {
+            "backbone": backbone.channels[-1],
+            "aspp": channels,
+            "fusion": channels,
+            "classifier": num_classes,
+        }
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        "(B,3,H,W) images -> first stage (B,C1,h1,w1), last stage (B,C4,h,w)."
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        "(B,3,H,W) images -> low: first stage (B,C1,h1,w1), high: last stage (B,C4,h,w)."
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(
                 f"images of shape {tuple(images.shape)}: expected (B,3,H,W); a single image needs image[None]"
@@ -233,21 +242,31 @@ class DeepLabV3Plus(nn.Module):
             raise ValueError(
                 f"images of type {images.dtype}: expected normalised floats, see corrmatch.data.views.normalise"
             )
-        low, *_, high = self.backbone(images)
-        return low, high
+        with self.mixed(images.device):
+            low, *_, high = self.backbone(images)
+        return {"low": low, "high": high}
 
-    def stages(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "First and last stage -> ASPP (B,channels,h,w), fusion (B,channels,h1,w1), classifier (B,K,h1,w1)."
-        aspp = self.head(high)
-        fusion = self.fuse(torch.cat([self.reduce(low), resize(aspp, low.shape[-2:])], dim=1))
-        return aspp, fusion, self.classifier(fusion)
+    def stages(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        "Features -> aspp (B,channels,h,w), fusion (B,channels,h1,w1), classifier (B,K,h1,w1)."
+        low, high = features["low"], features["high"]
+        with self.mixed(high.device):
+            aspp = self.head(high)
+            fusion = self.fuse(torch.cat([self.reduce(low), resize(aspp, low.shape[-2:])], dim=1))
+            return {"aspp": aspp, "fusion": fusion, "classifier": self.classifier(fusion)}
 
-    def decode(self, low: Tensor, high: Tensor, size) -> Tensor:
-        "First and last stage of the encoder -> logits (B,K,*size)."
-        return resize(self.stages(low, high)[-1], size)
+    def decode(self, features: dict[str, Tensor], size) -> Tensor:
+        "Features -> logits (B,K,*size), in single precision at least."
+        return resize(*at_least_float32(self.stages(features)["classifier"]), size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.decode(*self.encode(images), images.shape[-2:])
+    def encoder_parameters(self):
+        return self.backbone.parameters()
+
+    def set_recompute(self, on: bool):
+        self.backbone.recompute = on
+
+    def compile_parts(self):
+        for part in (self.backbone, self.head, self.reduce, self.fuse):
+            part.compile()
 
 
 # %% ../../nbs/book/04_model.ipynb #4bb31917

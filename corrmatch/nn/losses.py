@@ -14,10 +14,6 @@ __all__ = [
     "soft_loss",
     "OHEM",
     "supervised_loss",
-    "Weights",
-    "Predictions",
-    "Pseudo",
-    "corrmatch_loss",
 ]
 
 # %% ../../nbs/book/05_consistency.ipynb #47ecf26f
@@ -181,81 +177,3 @@ def supervised_loss(
     losses, valid = pixel_cross_entropy(logits, labels), labels != IGNORE
     keep = valid if ohem is None else ohem.keep(losses, valid)
     return mean_over(losses, keep, keep, count)
-
-
-# %% ../../nbs/book/05_consistency.ipynb #6e9c7d34
-@dataclass
-class Weights:
-    "Weight of each loss term; the sum is multiplied by `overall` (Eq. 12)."
-
-    sup_hard: float = 0.5  # labelled images, main head
-    sup_corr: float = 0.5  # labelled images, correlated prediction
-    unsup_hard: float = 0.25  # strong view against the propagated labels
-    unsup_fp: float = 0.25  # perturbed features against the weak labels
-    unsup_soft: float = 0.25  # strong view against the weak probabilities
-    unsup_corr: float = 0.25  # correlated predictions of both views
-    overall: float = 0.5  # of the sum of all terms
-
-    @classmethod
-    def from_lambdas(cls, hard: float = 0.5, soft: float = 0.25, corr: float = 0.25):
-        "The weights of Table 11; the hard weight is shared between the strong view and the perturbed features."
-        return cls(unsup_hard=hard / 2, unsup_fp=hard / 2, unsup_soft=soft, unsup_corr=corr)
-
-
-# %% ../../nbs/book/05_consistency.ipynb #bb0069cd
-class Predictions(NamedTuple):
-    "What the network says about one view; None: not computed."
-
-    logits: Tensor  # (B,K,H,W) main head
-    corr: Tensor | None = None  # (B,K,H,W) correlated, Eq. 5
-    perturbed: Tensor | None = None  # (B,K,H,W) from perturbed features
-
-
-# %% ../../nbs/book/05_consistency.ipynb #b208879b
-class Pseudo(NamedTuple):
-    "Pseudo labels and masks, before and after CutMix and propagation; each (B,H,W)."
-
-    labels_w: Tensor  # int64: argmax of the weak view itself
-    confident_w: Tensor  # bool: confident and valid there
-    valid_w: Tensor  # bool: valid there
-    labels: Tensor  # int64: CutMixed, then propagated
-    mask: Tensor  # bool: CutMixed, then widened by propagation
-    confident: Tensor  # bool: CutMixed, before propagation
-    valid: Tensor  # bool: CutMixed
-
-
-# %% ../../nbs/book/05_consistency.ipynb #32df7e49
-def corrmatch_loss(
-    x: Predictions,  # labelled images
-    labels_x: Tensor,  # (B,H,W) int64, 255 = ignored
-    w: Predictions,  # weak view; its logits are targets alone
-    s: Predictions,  # strong, CutMixed view
-    pseudo: Pseudo,
-    weights: Weights = Weights(),
-    ohem: OHEM | None = None,  # for the labelled terms
-    soft: str = "kl",  # kind of the soft loss
-    count=None,  # joins the numbers of valid pixels of all processes
-) -> dict[str, Tensor]:  # the terms by name, and "total"
-    "All loss terms of one step and their weighted sum (Eq. 1-3, 6, 12)."
-    p, terms = pseudo, {}
-    if weights.sup_hard:
-        terms["sup_hard"] = supervised_loss(x.logits, labels_x, ohem, count)
-    if weights.sup_corr and x.corr is not None:
-        terms["sup_corr"] = supervised_loss(x.corr, labels_x, ohem, count)
-    if weights.unsup_hard:
-        terms["unsup_hard"] = masked_cross_entropy(s.logits, p.labels, p.mask, p.valid, count)
-    if weights.unsup_fp and w.perturbed is not None:
-        terms["unsup_fp"] = masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w, count)
-    if weights.unsup_soft:
-        terms["unsup_soft"] = soft_loss(s.logits, w.logits, p.confident, p.valid, soft, count)
-    parts = {}
-    if weights.unsup_corr and s.corr is not None:
-        parts["unsup_corr_s"] = masked_cross_entropy(s.corr, p.labels, p.mask, p.valid, count)
-    if weights.unsup_corr and w.corr is not None:
-        parts["unsup_corr_w"] = masked_cross_entropy(w.corr, p.labels_w, p.confident_w, p.valid_w, count)
-    if parts:
-        terms["unsup_corr"] = sum(parts.values()) / 2
-    if not terms:
-        raise ValueError("no loss term is left: every weight is 0 or its prediction is missing")
-    total = weights.overall * sum(getattr(weights, name) * term for name, term in terms.items())
-    return terms | parts | {"total": total}

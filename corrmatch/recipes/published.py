@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = [
     "RECIPES",
+    "CITYSCAPES",
     "Recipe",
+    "using",
     "recipe",
     "voc",
     "voc_classic_92",
@@ -39,10 +41,13 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/recipes.ipynb #762b7690
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass, field, replace
 from typing import Callable
 import pandas as pd
-from ..engine.config import Config, DataConfig, MethodConfig, ModelConfig, OptimConfig
+from ..engine.config import Config, DataConfig, OptimConfig, method_config
+from ..methods import DEFAULT
+from ..models.build import ModelConfig
 
 
 # %% ../../nbs/reference/recipes.ipynb #bb46d7b2
@@ -50,9 +55,9 @@ from ..engine.config import Config, DataConfig, MethodConfig, ModelConfig, Optim
 class Recipe:
     "A named function that returns the settings of one run."
 
-    make: Callable[[], Config]  # builds the settings
+    make: Callable[..., Config]  # method="corrmatch" and settings of that method -> the settings of a run
     about: str  # one line
-    table: str = ""  # where the paper reports it
+    table: str = ""  # where the paper reports CorrMatch on it
     paper: float | None = None  # its mIoU there, %
 
 
@@ -60,12 +65,34 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {}
 
 
-def recipe(table: str = "", paper: float | None = None):
-    "Register a function as a recipe."
+def using(
+    config: Config,
+    method: str,  # its name
+    name: str = "",  # of the run; default: the method's name is added
+    **settings,  # of the method
+) -> Config:
+    "The same run with another method; what all methods share (hard example mining) is taken over."
+    return replace(
+        config, name=name or f"{config.name}_{method}", method=method_config(method, config.method, **settings)
+    )
+
+
+def recipe(
+    table: str = "",  # of the paper
+    paper: float | None = None,  # mIoU of CorrMatch there, %
+    **settings: dict,  # what a method is given here: corrmatch=dict(projection=64)
+):
+    "Register a function as a recipe: data, network, length. The method is a choice."
 
     def register(make):
-        RECIPES[make.__name__] = Recipe(make, make.__doc__, table, paper)
-        return make
+        @functools.wraps(make)
+        def configured(method: str = DEFAULT, **own) -> Config:
+            config = make()
+            name = config.name if method == DEFAULT else ""
+            return using(config, method, name, **settings.get(method, {}) | own)
+
+        RECIPES[make.__name__] = Recipe(configured, make.__doc__, table, paper)
+        return configured
 
     return register
 
@@ -168,6 +195,15 @@ def voc_u2pl_2646() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #ef43ee25
+# on Cityscapes every pixel is a target
+CITYSCAPES = {
+    "corrmatch": {"threshold": "fixed", "threshold_init": 0.0},
+    "fixmatch": {"threshold": 0.0},
+    "unimatch": {"threshold": 0.0},
+    "cps": {"weight": 6.0},
+}
+
+
 def cityscapes(
     protocol: str,  # name of the split, e.g. cityscapes_186
 ) -> Config:
@@ -175,7 +211,7 @@ def cityscapes(
     return Config(
         protocol,
         DataConfig("", protocol, crop=801, partner="crop", workers=4),
-        method=MethodConfig(threshold="fixed", threshold_init=0.0, ohem=True),
+        method=method_config(DEFAULT, ohem=True),
         optim=OptimConfig(lr=0.005, head_factor=1.0),
         batch=16,
         epochs=240,
@@ -184,57 +220,57 @@ def cityscapes(
 
 
 # %% ../../nbs/reference/recipes.ipynb #05e07676
-@recipe("Table 4", 77.3)
+@recipe("Table 4", 77.3, **CITYSCAPES)
 def cityscapes_186() -> Config:
     "Cityscapes, 186 of 2,975 masks."
     return cityscapes("cityscapes_186")
 
 
-@recipe("Table 4", 78.5)
+@recipe("Table 4", 78.5, **CITYSCAPES)
 def cityscapes_372() -> Config:
     "Cityscapes, 372 of 2,975 masks."
     return cityscapes("cityscapes_372")
 
 
-@recipe("Table 4", 79.4)
+@recipe("Table 4", 79.4, **CITYSCAPES)
 def cityscapes_744() -> Config:
     "Cityscapes, 744 of 2,975 masks."
     return cityscapes("cityscapes_744")
 
 
-@recipe("Table 4", 80.4)
+@recipe("Table 4", 80.4, **CITYSCAPES)
 def cityscapes_1488() -> Config:
     "Cityscapes, 1,488 of 2,975 masks."
     return cityscapes("cityscapes_1488")
 
 
-@recipe()
+@recipe(**CITYSCAPES)
 def cityscapes_100() -> Config:
     "Cityscapes, 100 of 2,975 masks: a list of the field, no row of the paper."
     return cityscapes("cityscapes_100")
 
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
-@recipe()
+@recipe(corrmatch={"projection": 64})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
         "toy",
         DataConfig("toy", "labelled", val="val", crop=96, scale=(0.7, 1.5)),
-        ModelConfig("resnet18", width=16, rates=(1, 2, 3), channels=64, low_channels=16, projection=64, weights="toy"),
+        ModelConfig("resnet18", width=16, rates=(1, 2, 3), channels=64, low_channels=16, weights="toy"),
         optim=OptimConfig(lr=0.01),
         batch=8,
         steps=300,
     )
 
 
-@recipe()
+@recipe(corrmatch={"projection": 64})
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config(
         "camvid_cpu",
         DataConfig("", "1/8", val="val", crop=129),
-        ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, projection=64, weights=None),
+        ModelConfig("resnet18", width=16, rates=(3, 6, 9), channels=64, low_channels=24, weights=None),
         optim=OptimConfig(lr=0.05, head_factor=1.0),
         batch=8,
         steps=1000,
@@ -295,7 +331,7 @@ def batch_note(
 # %% ../../nbs/reference/recipes.ipynb #ba172a59
 def labelled_only(config: Config, name: str = "") -> Config:
     "The same run without unlabelled images: the baseline of every table."
-    return replace(config, name=name or f"{config.name}_labelled_only", method=replace(config.method, unlabelled=False))
+    return using(config, "supervised", name or f"{config.name}_supervised")
 
 
 def weak_to_strong(config: Config, name: str = "") -> Config:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from ..engine.config import Config, differences, from_dict, to_dict
-from ..nn.losses import Weights
+from ..methods.corrmatch.method import Weights
 from .paper import paper_table
 from ..recipes.published import RECIPES
 from ..engine.results import finish

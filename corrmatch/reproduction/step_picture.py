@@ -30,8 +30,9 @@ from ..methods.corrmatch.correlation import correlation_map
 from ..viz.figures import class_legend, colour
 from .pictures import Opened, with_map
 from ..viz.review import heat
-from ..engine.state import make_threshold
-from ..methods.corrmatch.method import mix, train_step
+from ..methods.corrmatch.method import make_threshold
+from ..nn.cutmix import mix
+from ..methods.corrmatch.method import train_step
 from ..engine.trainer import open_data
 from ..data.views import TrainingViews, batches, denormalise
 

@@ -159,7 +159,7 @@ def class_legend(
 # %% ../../nbs/reference/figures.ipynb #8635b2b6
 @torch.inference_mode()
 def explain(
-    net,  # CorrMatchNet in evaluation mode
+    net,  # CorrMatch in evaluation mode
     image,  # (3,H,W) normalised
     tau: float,  # threshold
     num_shapes=128,  # rows of C
@@ -178,7 +178,7 @@ def explain(
 # %% ../../nbs/reference/figures.ipynb #45c8b9b1
 @torch.inference_mode()
 def correlation_row(
-    net,  # CorrMatchNet in evaluation mode
+    net,  # CorrMatch in evaluation mode
     image,  # (3,H,W) normalised
     y: int,
     x: int,  # pixel
@@ -207,7 +207,7 @@ def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
 
 # %% ../../nbs/reference/figures.ipynb #bfab0ef1
 def run_picture(
-    net,  # CorrMatchNet in evaluation mode
+    net,  # CorrMatch in evaluation mode
     views,  # EvaluationViews: image, labels, id
     classes: Classes,
     tau: float,  # threshold of the run
