@@ -1670,6 +1670,35 @@ d = {
                 "corrmatch/reproduction/step_picture.py",
             ),
         },
+        "corrmatch.testing": {
+            "corrmatch.testing.Page": ("reference/testing.html#page", "corrmatch/testing.py"),
+            "corrmatch.testing.Page.__init__": ("reference/testing.html#page.__init__", "corrmatch/testing.py"),
+            "corrmatch.testing.Page.handle_endtag": (
+                "reference/testing.html#page.handle_endtag",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Page.handle_startendtag": (
+                "reference/testing.html#page.handle_startendtag",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Page.handle_starttag": (
+                "reference/testing.html#page.handle_starttag",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Trap": ("reference/testing.html#trap", "corrmatch/testing.py"),
+            "corrmatch.testing.Trap.__init__": ("reference/testing.html#trap.__init__", "corrmatch/testing.py"),
+            "corrmatch.testing.Trap.__reduce__": ("reference/testing.html#trap.__reduce__", "corrmatch/testing.py"),
+            "corrmatch.testing._said": ("reference/testing.html#_said", "corrmatch/testing.py"),
+            "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
+            "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
+            "corrmatch.testing.milliseconds": ("reference/testing.html#milliseconds", "corrmatch/testing.py"),
+            "corrmatch.testing.random_batch": ("reference/testing.html#random_batch", "corrmatch/testing.py"),
+            "corrmatch.testing.refuses": ("reference/testing.html#refuses", "corrmatch/testing.py"),
+            "corrmatch.testing.same": ("reference/testing.html#same", "corrmatch/testing.py"),
+            "corrmatch.testing.seconds": ("reference/testing.html#seconds", "corrmatch/testing.py"),
+            "corrmatch.testing.shake": ("reference/testing.html#shake", "corrmatch/testing.py"),
+            "corrmatch.testing.tell": ("reference/testing.html#tell", "corrmatch/testing.py"),
+        },
         "corrmatch.viz.figures": {
             "corrmatch.viz.figures.class_legend": ("reference/figures.html#class_legend", "corrmatch/viz/figures.py"),
             "corrmatch.viz.figures.colour": ("reference/figures.html#colour", "corrmatch/viz/figures.py"),
@@ -1679,6 +1708,10 @@ d = {
             ),
             "corrmatch.viz.figures.curves": ("reference/figures.html#curves", "corrmatch/viz/figures.py"),
             "corrmatch.viz.figures.explain": ("reference/figures.html#explain", "corrmatch/viz/figures.py"),
+            "corrmatch.viz.figures.feature_colours": (
+                "reference/figures.html#feature_colours",
+                "corrmatch/viz/figures.py",
+            ),
             "corrmatch.viz.figures.largest_object": (
                 "reference/figures.html#largest_object",
                 "corrmatch/viz/figures.py",

@@ -13,6 +13,7 @@ __all__ = [
     "class_legend",
     "explain",
     "correlation_row",
+    "feature_colours",
     "largest_object",
     "run_picture",
     "curves",
@@ -191,6 +192,18 @@ def correlation_row(
     return correlation_rows(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2), cell).reshape(
         h, w
     )
+
+
+# %% ../../nbs/reference/figures.ipynb #f0a7c102
+def feature_colours(
+    features: torch.Tensor,  # (1,C,h,w)
+) -> torch.Tensor:  # (h,w,3), 0 to 1
+    "Three principal components of features, as a picture."
+    flat = features[0].flatten(1).T
+    flat = flat - flat.mean(0)
+    parts = flat @ torch.linalg.svd(flat, full_matrices=False).Vh[:3].T
+    low, high = parts.quantile(0.02, 0), parts.quantile(0.98, 0)
+    return ((parts - low) / (high - low)).clamp(0, 1).reshape(*features.shape[-2:], 3)
 
 
 # %% ../../nbs/reference/figures.ipynb #3773c7eb
