@@ -610,7 +610,6 @@ d = {
             "corrmatch.engine.processes.share": ("reference/processes.html#share", "corrmatch/engine/processes.py"),
         },
         "corrmatch.engine.results": {
-            "corrmatch.engine.results.bars": ("reference/results.html#bars", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.finish": ("reference/results.html#finish", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
@@ -787,40 +786,25 @@ d = {
             "corrmatch.extras.export.why_no_onnx": ("howto/export.html#why_no_onnx", "corrmatch/extras/export.py"),
         },
         "corrmatch.extras.report": {
-            "corrmatch.extras.report.classes_part": (
-                "reference/report.html#classes_part",
+            "corrmatch.extras.report.Timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.compare": ("reference/report.html#compare", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.confident_text": (
+                "reference/report.html#confident_text",
                 "corrmatch/extras/report.py",
             ),
             "corrmatch.extras.report.curve_texts": ("reference/report.html#curve_texts", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.drawing": ("reference/report.html#drawing", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.images_part": ("reference/report.html#images_part", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.key": ("reference/report.html#key", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.page": ("reference/report.html#page", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.paragraph": ("reference/report.html#paragraph", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.flat": ("reference/report.html#flat", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.picture": ("reference/report.html#picture", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.place": ("reference/report.html#place", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.plots": ("reference/report.html#plots", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.ranked": ("reference/report.html#ranked", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.render": ("reference/report.html#render", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.report": ("reference/report.html#report", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.section": ("reference/report.html#section", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.settings_part": (
-                "reference/report.html#settings_part",
-                "corrmatch/extras/report.py",
-            ),
+            "corrmatch.extras.report.score_each": ("reference/report.html#score_each", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.shares": ("reference/report.html#shares", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.table": ("reference/report.html#table", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.time_part": ("reference/report.html#time_part", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.trusted_text": (
-                "reference/report.html#trusted_text",
-                "corrmatch/extras/report.py",
-            ),
-            "corrmatch.extras.report.unlabelled_part": (
-                "reference/report.html#unlabelled_part",
-                "corrmatch/extras/report.py",
-            ),
-            "corrmatch.extras.report.versions_part": (
-                "reference/report.html#versions_part",
-                "corrmatch/extras/report.py",
-            ),
+            "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
         },
         "corrmatch.methods.corrmatch.correlation": {
             "corrmatch.methods.corrmatch.correlation.Bilinear": (
@@ -1699,39 +1683,40 @@ d = {
             "corrmatch.testing.shake": ("reference/testing.html#shake", "corrmatch/testing.py"),
             "corrmatch.testing.tell": ("reference/testing.html#tell", "corrmatch/testing.py"),
         },
-        "corrmatch.viz.figures": {
-            "corrmatch.viz.figures.class_legend": ("reference/figures.html#class_legend", "corrmatch/viz/figures.py"),
-            "corrmatch.viz.figures.colour": ("reference/figures.html#colour", "corrmatch/viz/figures.py"),
-            "corrmatch.viz.figures.correlation_row": (
-                "reference/figures.html#correlation_row",
-                "corrmatch/viz/figures.py",
-            ),
-            "corrmatch.viz.figures.curves": ("reference/figures.html#curves", "corrmatch/viz/figures.py"),
-            "corrmatch.viz.figures.explain": ("reference/figures.html#explain", "corrmatch/viz/figures.py"),
-            "corrmatch.viz.figures.feature_colours": (
-                "reference/figures.html#feature_colours",
-                "corrmatch/viz/figures.py",
-            ),
-            "corrmatch.viz.figures.largest_object": (
-                "reference/figures.html#largest_object",
-                "corrmatch/viz/figures.py",
-            ),
-            "corrmatch.viz.figures.pipeline": ("reference/figures.html#pipeline", "corrmatch/viz/figures.py"),
-            "corrmatch.viz.figures.run_picture": ("reference/figures.html#run_picture", "corrmatch/viz/figures.py"),
-            "corrmatch.viz.figures.show_images": ("reference/figures.html#show_images", "corrmatch/viz/figures.py"),
+        "corrmatch.viz.curves": {
+            "corrmatch.viz.curves.bars": ("reference/curves.html#bars", "corrmatch/viz/curves.py"),
+            "corrmatch.viz.curves.curves": ("reference/curves.html#curves", "corrmatch/viz/curves.py"),
         },
-        "corrmatch.viz.review": {
-            "corrmatch.viz.review.Timing": ("reference/review.html#timing", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.board_pictures": ("reference/review.html#board_pictures", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.compare": ("reference/review.html#compare", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.error_map": ("reference/review.html#error_map", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.flat": ("reference/review.html#flat", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.heat": ("reference/review.html#heat", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.looks": ("reference/review.html#looks", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.mark": ("reference/review.html#mark", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.pixel": ("reference/review.html#pixel", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.score_each": ("reference/review.html#score_each", "corrmatch/viz/review.py"),
-            "corrmatch.viz.review.timing": ("reference/review.html#timing", "corrmatch/viz/review.py"),
+        "corrmatch.viz.inspect": {
+            "corrmatch.viz.inspect.board_pictures": (
+                "reference/inspect.html#board_pictures",
+                "corrmatch/viz/inspect.py",
+            ),
+            "corrmatch.viz.inspect.correlation_row": (
+                "reference/inspect.html#correlation_row",
+                "corrmatch/viz/inspect.py",
+            ),
+            "corrmatch.viz.inspect.explain": ("reference/inspect.html#explain", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.feature_colours": (
+                "reference/inspect.html#feature_colours",
+                "corrmatch/viz/inspect.py",
+            ),
+            "corrmatch.viz.inspect.heat": ("reference/inspect.html#heat", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.largest_object": (
+                "reference/inspect.html#largest_object",
+                "corrmatch/viz/inspect.py",
+            ),
+            "corrmatch.viz.inspect.looks": ("reference/inspect.html#looks", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.pixel": ("reference/inspect.html#pixel", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.run_picture": ("reference/inspect.html#run_picture", "corrmatch/viz/inspect.py"),
+        },
+        "corrmatch.viz.palette": {
+            "corrmatch.viz.palette.class_legend": ("reference/palette.html#class_legend", "corrmatch/viz/palette.py"),
+            "corrmatch.viz.palette.colour": ("reference/palette.html#colour", "corrmatch/viz/palette.py"),
+            "corrmatch.viz.palette.error_map": ("reference/palette.html#error_map", "corrmatch/viz/palette.py"),
+            "corrmatch.viz.palette.mark": ("reference/palette.html#mark", "corrmatch/viz/palette.py"),
+            "corrmatch.viz.palette.pipeline": ("reference/palette.html#pipeline", "corrmatch/viz/palette.py"),
+            "corrmatch.viz.palette.show_images": ("reference/palette.html#show_images", "corrmatch/viz/palette.py"),
         },
     },
 }

@@ -74,7 +74,7 @@ class Train:
         from corrmatch.engine.config import describe
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
-        from corrmatch.viz.review import board_pictures
+        from corrmatch.viz.inspect import board_pictures
         from corrmatch.engine.trainer import make_plan, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks

@@ -13,7 +13,6 @@ __all__ = [
     "spent",
     "collect",
     "over_seeds",
-    "bars",
 ]
 
 # %% ../../nbs/reference/results.ipynb #388c94e5
@@ -21,7 +20,6 @@ import json, statistics
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
-from matplotlib import pyplot as plt
 from .config import Config, from_dict
 from ..data.check import Classes
 from .evaluation import evaluate
@@ -166,19 +164,3 @@ def over_seeds(
             "seconds": t["seconds"].mean(),
         }
     return pd.DataFrame(rows).T
-
-
-# %% ../../nbs/reference/results.ipynb #5e25d8bb
-def bars(
-    table: pd.DataFrame,  # from score_table
-):
-    "IoU of every class and their mean, as bars."
-    fig, ax = plt.subplots(figsize=(max(4, 0.6 * len(table) + 1.5), 2.4))
-    width = 0.8 / table.shape[1]
-    for i, name in enumerate(table):
-        ax.bar([x + (i - (table.shape[1] - 1) / 2) * width for x in range(len(table))], table[name], width, label=name)
-    ax.set(xticks=range(len(table)), ylabel="IoU, %", ylim=(0, 100))
-    ax.set_xticklabels(table.index, rotation=30, ha="right", fontsize=8)
-    ax.legend(fontsize=7, framealpha=0.6)
-    fig.tight_layout()
-    return fig

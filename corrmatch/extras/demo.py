@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot as plt
-from ..viz.figures import curves, run_picture
+from ..viz.curves import curves
+from ..viz.inspect import run_picture
 from ..recipes.published import labelled_only, toy
-from ..engine.results import bars, finish, load_run, score_table, validation_views
+from ..viz.curves import bars
+from ..engine.results import finish, load_run, score_table, validation_views
 from ..engine.runs import read_log
 
 

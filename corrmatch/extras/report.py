@@ -6,61 +6,124 @@
 __all__ = [
     "SIDE",
     "LOOK",
-    "STYLE",
     "MARK",
+    "flat",
+    "compare",
+    "Timing",
+    "timing",
+    "score_each",
     "picture",
     "shares",
     "drawing",
     "curve_texts",
     "plots",
-    "section",
-    "paragraph",
-    "table",
-    "settings_part",
-    "classes_part",
-    "key",
-    "images_part",
-    "trusted_text",
-    "unlabelled_part",
-    "time_part",
-    "versions_part",
-    "page",
+    "ranked",
+    "confident_text",
+    "unlabelled",
     "place",
+    "render",
     "report",
 ]
 
 # %% ../../nbs/reference/report.ipynb #4de0fb5f
-import base64, html, io, json, math, re
+import base64
+import html
+import io
+import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from cycler import cycler
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import pyplot as plt
 from PIL import Image
-from ..engine.config import Config, to_dict
+from torch.utils.data import Subset
+from tqdm.auto import tqdm
 from ..data.check import Classes
-from ..engine.evaluation import ConfusionMatrix, middle, predict
-from ..viz.figures import TERMS, colour, curves
-from ..recipes.published import RECIPES
-from ..engine.results import load_run
-from corrmatch.viz.review import (
-    BLUE,
-    POINTS,
-    RED,
-    Timing,
-    compare,
-    error_map,
-    flat,
-    looks,
-    mark,
-    pixel,
-    score_each,
-    timing,
-)
+from ..data.views import EvaluationViews, denormalise
+from ..engine.config import FREE, Config, to_dict
+from ..engine.evaluation import ConfusionMatrix, evaluate, middle, predict
+from ..engine.results import load_run, spent
 from ..engine.runs import find_device, read_log, write_atomic
 from ..engine.trainer import open_data
-from ..data.views import EvaluationViews, denormalise
+from ..recipes.published import RECIPES
+from ..viz.curves import TERMS, curves
+from ..viz.inspect import POINTS, looks, pixel
+from ..viz.palette import BLUE, RED, colour, error_map, mark
+
+
+# %% ../../nbs/reference/report.ipynb #b32edbad
+def flat(values: dict, prefix: str = "") -> dict:
+    "Nested settings as `name.of.setting -> value`."
+    pairs = {}
+    for key, value in values.items():
+        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return pairs
+
+
+# %% ../../nbs/reference/report.ipynb #89dbcf14
+def compare(
+    config: Config,
+) -> tuple[str, dict]:  # name of the recipe; settings that differ -> value in the recipe
+    "The recipe of the same name, or else the nearest one, and its values where the run has others."
+    own = flat(to_dict(config))
+
+    def others(recipe):
+        return {k: v for k, v in flat(to_dict(recipe.make())).items() if v != own[k] and k not in FREE | {"name"}}
+
+    name = config.name if config.name in RECIPES else min(RECIPES, key=lambda n: len(others(RECIPES[n])))
+    return name, others(RECIPES[name])
+
+
+# %% ../../nbs/reference/report.ipynb #e645d9a0
+class Timing(NamedTuple):
+    "Where the time of a run went, as its log tells it."
+
+    step: float  # seconds of a step, median
+    validation: float  # seconds of a validation with its checkpoint, mean
+    share: float  # of the time between the first and the last row that went into validation
+    total: float  # seconds up to the last row, without interruptions
+
+
+# %% ../../nbs/reference/report.ipynb #e1a377cf
+def timing(
+    log: pd.DataFrame,  # log.csv, indexed by step
+    scored,  # steps after which there was a validation
+) -> Timing:
+    "Seconds of a step and of a validation; nan where the log cannot tell them apart."
+    steps, clock = log.index.to_numpy(), log["seconds"].to_numpy(float)
+    took, made = np.diff(clock), np.diff(steps)
+    total = spent(log)
+    held = np.array([sum(a <= s < b for s in scored) for a, b in zip(steps, steps[1:])], int)
+    whole, plain = took >= 0, (took >= 0) & (held == 0)
+    if not plain.any():
+        return Timing(math.nan, math.nan, math.nan, total)
+    step = np.median(took[plain] / made[plain])
+    extra = (took - step * made)[whole & (held > 0)].sum()
+    return Timing(
+        float(step), float(extra / max(held[whole].sum(), 1)), float(max(extra, 0) / took[whole].sum()), total
+    )
+
+
+# %% ../../nbs/reference/report.ipynb #ba80d9ad
+def score_each(
+    net,
+    views: EvaluationViews,
+    classes: Classes,
+    config: Config,  # how images are cut
+    progress: bool = False,  # show a bar
+) -> tuple[ConfusionMatrix, pd.Series]:  # all counts; mIoU of each image, lowest first
+    "Evaluate each image by itself and all of them together."
+    total, each = ConfusionMatrix(len(classes)), {}
+    for i, id in enumerate(tqdm(views.ids, "evaluate", leave=False, disable=not progress)):
+        one = evaluate(net, Subset(views, [i]), classes, config.mode, config.data.crop, progress=False)
+        total, each[id] = total + one, one.miou
+    return total, pd.Series(each, dtype=float).sort_values(kind="stable").rename("mIoU")
+
 
 # %% ../../nbs/reference/report.ipynb #2af84ff8
 SIDE = 480  # pixels: longest side of a picture on the page
@@ -68,21 +131,17 @@ SIDE = 480  # pixels: longest side of a picture on the page
 
 def picture(
     array: np.ndarray,  # (H,W,3) uint8
-    caption: str,  # plain text below the picture
+    caption: str,  # below the picture
     alt: str,  # what it shows, for those who do not see it
     photo: bool = False,  # JPEG; else PNG with hard edges
-) -> str:
-    "A figure whose picture lies in the page itself."
-    image, file = Image.fromarray(array), io.BytesIO()
+) -> dict:  # as the template takes it
+    "A picture that lies in the page itself."
+    image, file, kind = Image.fromarray(array), io.BytesIO(), "jpeg" if photo else "png"
     if max(image.size) > SIDE:
         image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR if photo else Image.Resampling.NEAREST)
-    image.save(file, "JPEG" if photo else "PNG", quality=85, optimize=True, **({"subsampling": 0} if photo else {}))
-    data, style = base64.b64encode(file.getvalue()).decode(), "" if photo else ' class="sharp"'
-    kind, (w, h) = "jpeg" if photo else "png", image.size
-    return (
-        f'<figure><img{style} width="{w}" height="{h}" alt="{html.escape(alt)}" '
-        f'src="data:image/{kind};base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'
-    )
+    image.save(file, kind, quality=85, optimize=True, **({"subsampling": 0} if photo else {}))
+    data = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return dict(src=data, width=image.width, height=image.height, caption=caption, alt=alt, sharp=not photo)
 
 
 # %% ../../nbs/reference/report.ipynb #c94abbfb
@@ -109,16 +168,13 @@ def drawing(
     "A figure as SVG inside the page, in the colours of the page."
     for ax in fig.axes:
         if legend := ax.get_legend():
-            legend.set_frame_on(False), plt.setp(legend.get_texts(), fontsize=8)
+            legend.set_frame_on(False)
+            plt.setp(legend.get_texts(), fontsize=8)
     file = io.StringIO()
     with plt.rc_context({**LOOK, "svg.hashsalt": alt}):
         fig.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    svg = re.sub(
-        r"<metadata>.*?</metadata>| xmlns(:xlink)?=\"[^\"]*\"|(?<=<g) id=\"[^\"]*\"",
-        "",
-        file.getvalue()[file.getvalue().index("<svg") :],
-        flags=re.S,
-    )
+    svg = file.getvalue()[file.getvalue().index("<svg") :]
+    svg = re.sub(r'<metadata>.*?</metadata>| xmlns(:xlink)?="[^"]*"|(?<=<g) id="[^"]*"', "", svg, flags=re.S)
     svg = svg.replace("xlink:href", "href").replace("#000000", "currentColor")
     return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
 
@@ -146,290 +202,83 @@ def curve_texts(log: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
 
 
 # %% ../../nbs/reference/report.ipynb #75491242
-def plots(log: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
-    "The curves of `corrmatch.viz.figures`, each as a drawing of its own, so that they stack on a phone."
-    out = []
+def plots(log: pd.DataFrame, scores: pd.DataFrame) -> list[tuple]:  # drawing, words
+    "The panels of `corrmatch.viz.curves.curves`, each as a drawing of its own, so that they stack on a phone."
     with plt.rc_context(LOOK):
         fig = curves({"": log}, {"mIoU": scores} if len(scores) else {})
     fig.set_size_inches(4.4, 3.8)
     fig.set_layout_engine("none")
+    found = []
     for ax, text in zip(fig.axes, curve_texts(log, scores)):
-        if not text:
-            continue
         for other in fig.axes:
             other.set_visible(other is ax)
         ax.set_position([0.15, 0.34, 0.81, 0.58])  # the legend stands below
-        out.append(f'<figure class="plot">{drawing(fig, text)}<figcaption>{html.escape(text)}</figcaption></figure>')
+        if text:
+            found.append((drawing(fig, text), text))
     plt.close(fig)
-    return out
-
-
-# %% ../../nbs/reference/report.ipynb #f9a67aee
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #566070; --page: #ffffff; --line: #d5dbe3; --fill: #f3f5f8; --bar: #2f6fb5; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #a3adba; --page: #14181e; --line: #3a434f; --fill: #1e242d; --bar: #6ea8e5; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 68rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; font-size: 1.25rem; } h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
-p { max-width: 44rem; } a { color: var(--bar); } nav a { display: inline-block; padding: .2rem .8rem .2rem 0; } summary { cursor: pointer; padding: .3rem 0; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: .6rem 0; overflow-wrap: normal; } caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; } td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } td.bar { width: 45%; min-width: 5rem; vertical-align: middle; }
-.bar div { height: .7rem; background: var(--bar); } .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; margin: 1rem 0; }
-.facts div { background: var(--fill); padding: .5rem .7rem; border-radius: .4rem; } dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-weight: 600; }
-.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)); gap: .6rem; } .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
-figure { margin: 0; } figure img { width: 100%; height: auto; display: block; border: 1px solid var(--line); } .sharp { image-rendering: pixelated; } figcaption { font-size: .85rem; color: var(--soft); }
-.plot svg { width: 100%; height: auto; } .plot text { fill: currentColor; } .key { padding: 0; list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .9rem; }
-.key span { display: inline-block; width: .9rem; height: .9rem; margin-right: .4rem; border: 1px solid var(--line); vertical-align: -.1rem; }
-"""
-
-
-# %% ../../nbs/reference/report.ipynb #e832bf2b
-def section(title: str, *parts) -> str:
-    "A part of the page with its heading and a place that links can lead to."
-    return (
-        f'<section>\n<h2 id="{title.lower().replace(" ", "-")}">{html.escape(title)}</h2>\n'
-        + "\n".join(parts)
-        + "\n</section>"
-    )
-
-
-def paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
-
-
-def table(rows: list, head: tuple, caption: str) -> str:
-    "Rows of texts; the first of each is its heading. A wide table scrolls by itself."
-    cells = lambda row: (
-        f'<tr><th scope="row">{html.escape(str(row[0]))}</th>'
-        + "".join(f"<td>{html.escape(str(v))}</td>" for v in row[1:])
-        + "</tr>"
-    )
-    top = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in head)
-    return (
-        '<div class="wide" tabindex="0" role="region" '
-        f'aria-label="{html.escape(caption)}"><table><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{''.join(map(cells, rows))}</tbody></table></div>"
-    )
-
-
-# %% ../../nbs/reference/report.ipynb #d8d28963
-def settings_part(config: Config) -> str:
-    "All settings, and first those that differ from the recipe."
-    own, (recipe, others) = flat(to_dict(config)), compare(config)
-    known = (
-        f"the recipe {recipe}"
-        if config.name in RECIPES
-        else f"the recipe {recipe}, the nearest one (no recipe is called {config.name})"
-    )
-    told = (
-        f"{len(others)} of {len(own)} settings differ from {known}."
-        if others
-        else f"All settings are those of {known}, apart from those that change no number."
-    )
-    changed = (
-        table([(k, own[k], v) for k, v in others.items()], ("setting", "this run", "recipe"), "Settings that differ")
-        if others
-        else ""
-    )
-    everything = table([(k, v) for k, v in own.items()], ("setting", "value"), "All settings")
-    return section(
-        "Settings",
-        paragraph(told),
-        changed,
-        f"<details><summary>All {len(own)} settings</summary>{everything}</details>",
-    )
-
-
-# %% ../../nbs/reference/report.ipynb #c0ab1a89
-def classes_part(matrix: ConfusionMatrix, classes: Classes) -> str:
-    "The table of IoUs, with a bar for each class."
-
-    def row(name, r):
-        iou = r["IoU %"]
-        values = "".join(f'<td class="number">{v:.1f}</td>' for v in (r["true %"], r["predicted %"]))
-        if math.isnan(iou):
-            return (
-                f'<tr><th scope="row">{html.escape(name)}</th><td class="bar">does not occur</td><td '
-                f'class="number">-</td>{values}</tr>'
-            )
-        return (
-            f'<tr><th scope="row">{html.escape(name)}</th><td class="bar"><div '
-            f'style="width:{iou:.1f}%"></div></td><td class="number">{iou:.1f}</td>{values}</tr>'
-        )
-
-    body = "".join(row(name, r) for name, r in matrix.table(classes).iterrows())
-    head = "".join(
-        f'<th scope="col">{h}</th>' for h in ("class", "IoU", "IoU, %", "of all pixels, %", "of predictions, %")
-    )
-    return section(
-        "Classes",
-        paragraph(
-            f"mIoU {100 * matrix.miou:.2f} %: the mean over the classes that occur. Pixels "
-            "that the masks leave out are not counted."
-        ),
-        '<div class="wide" tabindex="0" role="region" aria-label="IoU of each class"><table><caption>IoU '
-        f"of each class</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>",
-    )
+    return found
 
 
 # %% ../../nbs/reference/report.ipynb #02e1d6e7
-def key(classes: Classes, *more) -> str:
-    "The colours and their names."
-    return (
-        '<ul class="key">'
-        + "".join(
-            f'<li><span style="background:rgb{tuple(map(int, c))}"></span>{html.escape(n)}</li>'
-            for n, c in (*zip(classes.names, classes.palette), *more)
-        )
-        + "</ul>"
-    )
-
-
-def images_part(net, views, each: pd.Series, classes: Classes, config: Config, count: int) -> str:
+def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count: int) -> list[dict]:
     "The images with the highest and the lowest mIoU: image, truth, prediction, errors."
-    known, parts = each.dropna(), []
-    worst = list(known.index[: min(count, len(known))])
+    known, rows, cut = each.dropna(), [], config.mode == "center_crop"
+    worst = list(known.index[:count])
     best = [id for id in reversed(known.index) if id not in worst][:count]
-    for title, ids in (("Best", best), ("Worst", worst)):
-        for place, id in enumerate(ids):
-            item = views[views.ids.index(id)]
-            image, truth = (
-                middle(item[k], config.data.crop) if config.mode == "center_crop" else item[k]
-                for k in ("image", "labels")
-            )
-            pred, photo = (
-                predict(net, image, "whole" if config.mode == "center_crop" else config.mode, config.data.crop),
-                denormalise(image),
-            )
-            wrong = 100 * (pred != truth)[truth != 255].float().mean().item()
-            parts += [
-                f"<h3>{title} {place + 1}: {html.escape(id)}, mIoU {100 * known[id]:.1f} %</h3>",
-                '<div class="row">',
-                picture(photo, "image", f"The image {id}.", photo=True),
-                picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
-                picture(colour(pred, classes), "prediction", f"Predicted labels: {shares(pred, classes)}."),
-                picture(
-                    error_map(photo, pred, truth),
-                    f"{wrong:.1f} % wrong",
-                    f"Error map: {wrong:.1f} % of the pixels are wrong.",
-                ),
-                "</div>",
-            ]
-    return section(
-        "Best and worst images",
-        paragraph(
-            "By the mIoU of each validation image alone. It jumps where a small class is missed, "
-            "so look at the pixels too."
-        ),
-        key(classes, ("ignored or no class", (255, 255, 255)), ("error", RED), ("error map: ignored", BLUE)),
-        *parts,
-    )
+    titles = [f"Best {i + 1}" for i in range(len(best))] + [f"Worst {i + 1}" for i in range(len(worst))]
+    for title, id in zip(titles, best + worst):
+        item = views[views.ids.index(id)]
+        image, truth = (middle(item[k], config.data.crop) if cut else item[k] for k in ("image", "labels"))
+        pred, photo = predict(net, image, "whole" if cut else config.mode, config.data.crop), denormalise(image)
+        wrong = f"{100 * (pred != truth)[truth != 255].float().mean().item():.1f} %"
+        pictures = [
+            picture(photo, "image", f"The image {id}.", photo=True),
+            picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
+            picture(colour(pred, classes), "prediction", f"Predicted labels: {shares(pred, classes)}."),
+            picture(error_map(photo, pred, truth), f"{wrong} wrong", f"Error map: {wrong} of the pixels are wrong."),
+        ]
+        rows.append({"title": f"{title}: {id}, mIoU {100 * known[id]:.1f} %", "told": "", "pictures": pictures})
+    return rows
 
 
 # %% ../../nbs/reference/report.ipynb #142d9ffd
-def trusted_text(e: dict, truth) -> str:
-    "How much of an image is trusted before and after propagation, and how much of that is right."
+def confident_text(e: dict, truth) -> str:
+    "How much of an image is confident before and after propagation, and how much of that is right."
 
     def share(mask, labels):
         known = mask & (truth != 255)
         right = f", {100 * (labels == truth)[known].float().mean().item():.1f} % of it right" if known.any() else ""
         return f"{100 * mask.float().mean().item():.1f} %{right}"
 
-    return f"Trusted: {share(e['confident'], e['labels'])}; after propagation: {share(e['mask'], e['spread'])}."
+    return f"Confident: {share(e['confident'], e['labels'])}; after propagation: {share(e['mask'], e['spread'])}."
 
 
-def unlabelled_part(net, views, classes: Classes, config: Config, tau, count: int) -> str:
+def unlabelled(net, views, classes: Classes, config: Config, tau, count: int) -> list[dict]:
     "The first validation images as the method would see them without their masks."
-    if not config.method.unlabelled:
-        return section(
-            "Pseudo labels",
-            paragraph("This run used no unlabelled images, so there are no pseudo labels and no correlation to show."),
-        )
-    parts = []
+    rows = []
     for i, id in enumerate(views.ids[:count]):
         image, truth = (middle(views[i][k], config.data.crop) for k in ("image", "labels"))
-        pictures, e = looks(net, image, classes, config, tau)
+        made, e = looks(net, image, classes, config, tau)
         photo = denormalise(image)
         for point in POINTS:
             photo = mark(photo, *pixel(point, photo.shape[:2]))
+        share = lambda mask: f"{100 * e[mask].float().mean():.0f} % of the image; the rest is white"
         words = {
             "prediction": f"Predicted labels: {shares(e['labels'], classes)}.",
-            "pseudo labels": f"Trusted pixels, {100 * e['confident'].float().mean():.0f} % of the image; the rest "
-            "is white.",
-            "after propagation": f"Trusted pixels after propagation, {100 * e['mask'].float().mean():.0f} % of "
-            "the image; the rest is white.",
+            "pseudo labels": f"Confident pixels, {share('confident')}.",
+            "after propagation": f"Confident pixels after propagation, {share('mask')}.",
         }
-        parts += [
-            f"<h3>{html.escape(id)}</h3>",
-            paragraph(trusted_text(e, truth)) if config.method.region else "",
-            '<div class="row">',
+        pictures = [
             picture(photo, "image, points 1 to 3", f"The image {id} with three marked points.", photo=True),
             picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
-            *(
-                picture(p, n, words.get(n, f"Which positions the network holds to be like the one of {n[10:]}."))
-                for n, p in pictures.items()
-            ),
-            "</div>",
+        ] + [
+            picture(p, name, words.get(name, f"Which positions the network holds to be like the one of {name[10:]}."))
+            for name, p in made.items()
         ]
-    return section(
-        "Pseudo labels",
-        paragraph(
-            "The first validation images, or the middle of them in the size of the training crop, "
-            f"treated as if they had no masks, with the threshold {tau:.3f} of the run. White: not "
-            "trusted. A row of C shows in bright colours which positions the network holds to be like "
-            "the marked one; "
-            "each row is scaled to its own maximum. The points are the same in every report."
-        ),
-        ""
-        if config.method.pixel
-        else paragraph("Pixel propagation was off in this run, so no loss has trained C, and it is not shown."),
-        key(classes),
-        *parts,
-    )
-
-
-# %% ../../nbs/reference/report.ipynb #129506eb
-def time_part(t: Timing, environment: dict) -> str:
-    "Seconds of a step, share of validation."
-    told = (
-        f"A step takes {t.step:.3g} s (median), a validation with its checkpoint {t.validation:.3g} s; "
-        f"{100 * t.share:.0f} % of the time between the first and the last row of the log went into validation."
-        if not math.isnan(t.step)
-        else "The log cannot tell steps and validation apart, because every row has a validation before it. "
-        "With --log-every smaller than an epoch it can."
-    )
-    return section(
-        "Time",
-        paragraph(
-            f"{told} In all {t.total:.0f} s up to the last row, on "
-            f"{environment.get('device', 'a device that is not known')}."
-        ),
-    )
-
-
-def versions_part(environment: dict) -> str:
-    "What the run was made with."
-    return section("Versions", table(list(environment.items()), ("what", "version"), "What the run was made with"))
-
-
-# %% ../../nbs/reference/report.ipynb #363e565f
-def page(title: str, facts: dict, parts: list[str]) -> str:
-    "The whole file: title, facts, links to the parts, the parts."
-    links = "".join(
-        f'<a href="#{id}">{text}</a>' for part in parts for id, text in re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', part)
-    )
-    boxes = "".join(f"<div><dt>{html.escape(k)}</dt><dd>{html.escape(str(v))}</dd></div>" for k, v in facts.items())
-    head = (
-        f'<meta charset="utf-8">\n{MARK}\n<meta name="viewport" content="width=device-width, '
-        f'initial-scale=1">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
-    )
-    return (
-        "<!DOCTYPE html>\n<html "
-        f'lang="en">\n<head>\n{head}\n</head>\n<body>\n<main>\n<h1>{html.escape(title)}</h1>\n<dl '
-        f'class="facts">{boxes}</dl>\n<nav aria-label="Parts of this page">{links}</nav>\n'
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+        rows.append(
+            {"title": id, "told": confident_text(e, truth) if config.method.region else "", "pictures": pictures}
+        )
+    return rows
 
 
 # %% ../../nbs/reference/report.ipynb #a9881a4e
@@ -453,7 +302,16 @@ def place(
     return path
 
 
-# %% ../../nbs/reference/report.ipynb #f4b65fb6
+# %% ../../nbs/reference/report.ipynb #363e565f
+def render(
+    **values,  # what the template shows
+) -> str:
+    "The page; every text is escaped."
+    loader = PackageLoader("corrmatch", "assets")
+    made = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return made.get_template("report.html.j2").render(values).lstrip()
+
+
 def report(
     run,  # run folder
     out=None,  # the page; None: report.html in the run folder, where it replaces an earlier report
@@ -475,6 +333,7 @@ def report(
     )
     step = scores["miou"].idxmax() if which == "best" and len(scores) else log.index[-1]
     tau, time = log.loc[:step, "tau"].iloc[-1] if "tau" in log else None, timing(log, scores.index)
+    (recipe, others), settings = compare(config), flat(to_dict(config))
     facts = {
         "steps": log.index[-1],
         "labelled images": len(split.labelled),
@@ -483,11 +342,18 @@ def report(
         "seconds a step": "not known" if math.isnan(time.step) else f"{time.step:.3g}",
         "commit": environment.get("commit", "unknown"),
     }
-    parts = [
-        settings_part(config),
-        versions_part(environment),
-        section("Curves", '<div class="plots">', *plots(log, scores), "</div>"),
-    ]
+    values = {
+        "name": config.name,
+        "recipe": recipe,
+        "changed": [(k, settings[k], v) for k, v in others.items()],
+        "settings": settings,
+        "environment": environment,
+        "curves": plots(log, scores),
+        "time": time,
+        "method": config.method,
+        "tau": tau,
+        "scored": bool(split.val),
+    }
     if split.val:
         views = EvaluationViews(folder, split.val)
         matrix, each = score_each(net, views, classes, config, progress)
@@ -497,19 +363,15 @@ def report(
             "best mIoU of the run": f"{100 * scores['miou'].max():.2f} %" if len(scores) else "not scored",
             "validation images": f"{len(views)}, {config.mode}",
         } | facts
-        parts += [
-            classes_part(matrix, classes),
-            images_part(net, views, each, classes, config, images),
-            unlabelled_part(net, views, classes, config, tau, images),
-        ]
-    else:
-        parts.append(
-            section("Classes", paragraph("The run has no validation images, so there are no scores and no pictures."))
-        )
-    write_atomic(
-        path,
-        lambda part: part.write_text(
-            page(f"Run {config.name}", facts, [*parts, time_part(time, environment)]), encoding="utf-8"
-        ),
-    )
+        values |= {
+            "miou": 100 * matrix.miou,
+            "classes": list(matrix.table(classes)[["IoU %", "true %", "predicted %"]].itertuples(name=None)),
+            "colours": [(name, rgb) for name, rgb in zip(classes.names, classes.palette)],
+            "red": RED,
+            "blue": BLUE,
+            "ranked": ranked(net, views, each, classes, config, images),
+            "unlabelled": unlabelled(net, views, classes, config, tau, images) if config.method.unlabelled else [],
+        }
+    page = render(title=f"Run {config.name}", facts=facts, **values)
+    write_atomic(path, lambda part: part.write_text(page, encoding="utf-8"))
     return path

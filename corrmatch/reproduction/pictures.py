@@ -34,10 +34,11 @@ from ..engine.config import Config
 from ..methods.corrmatch.correlation import draw_positions
 from ..data.check import Classes
 from ..engine.evaluation import middle
-from ..viz.figures import class_legend, colour, correlation_row, explain, largest_object, show_images
+from ..viz.palette import class_legend, colour, show_images
+from ..viz.inspect import correlation_row, explain, largest_object
 from ..methods.corrmatch.propagation import propagate_regions
 from ..engine.results import load_run, validation_views
-from ..viz.review import heat
+from ..viz.inspect import heat
 from ..engine.runs import read_log
 from ..data.views import EvaluationViews, denormalise
 

@@ -27,9 +27,9 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 from ..methods.corrmatch.correlation import correlation_map
-from ..viz.figures import class_legend, colour
+from ..viz.palette import class_legend, colour
 from .pictures import Opened, with_map
-from ..viz.review import heat
+from ..viz.inspect import heat
 from ..engine.state import make_threshold
 from ..methods.corrmatch.method import mix, train_step
 from ..engine.trainer import open_data
