@@ -18,9 +18,12 @@ from matplotlib import pyplot as plt
 from corrmatch.recipes import published as recipes
 from corrmatch.reproduction.compare import measured_in, side_by_side
 from corrmatch.engine.evaluation import predict
-from corrmatch.viz.figures import colour, curves, explain, run_picture, show_images
+from corrmatch.viz.palette import colour, show_images
+from corrmatch.viz.curves import curves
+from corrmatch.viz.inspect import explain, run_picture
 from corrmatch.reproduction.paper import TABLES
-from corrmatch.engine.results import bars, collect, load_run, over_seeds, score_table, validation_views
+from corrmatch.viz.curves import bars
+from corrmatch.engine.results import collect, load_run, over_seeds, score_table, validation_views
 from corrmatch.engine.runs import read_log
 
 HERE = Path(__file__).parent

@@ -68,7 +68,7 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def same(a: Path, b: Path):
+def same_runs(a: Path, b: Path):
     "Two runs have the same weights, threshold, log and scores, to the last bit."
     one, two = (load_checkpoint(run / "last.pt") for run in (a, b))
     assert one["step"] == two["step"] and one["threshold"] == two["threshold"] and one["best"] == two["best"]

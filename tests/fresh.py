@@ -25,7 +25,7 @@ def may_differ(cell) -> bool:
     return bool(FREE.match(cell.source) or SKIPPED.search(cell.source))
 
 
-def texts(cell) -> str:
+def outputs_of(cell) -> str:
     "All that a cell says, without its pictures and addresses of objects."
     said = []
     for o in cell.outputs:
@@ -56,7 +56,7 @@ def difference(saved, fresh) -> str:
     "What a cell shows now and did not show then; empty if it is the same. Sliders keep their picture to themselves: nothing to compare."
     if sliders(fresh):
         return ""
-    a, b = texts(saved), texts(fresh)
+    a, b = outputs_of(saved), outputs_of(fresh)
     if a != b:
         then, now = next(
             ((x, y) for x, y in zip(a.splitlines() + [""], b.splitlines() + [""]) if x != y), (a[-80:], b[-80:])

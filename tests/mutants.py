@@ -188,7 +188,7 @@ EQUAL = {  # mutants that no test can tell apart, and why
 }
 
 
-def copy_tree(target: Path):
+def copy_everything(target: Path):
     "A copy without environment, runs and history."
     skip = shutil.ignore_patterns(".*", "runs", "_build", "__pycache__", "results", "index_files")
     return Path(shutil.copytree(ROOT, target / "tree", ignore=skip))
@@ -293,7 +293,7 @@ def main(words):
     start, known = time.time(), {tuple(r.values())[:3] for r in read_table()}
     chosen = [m for m in MUTANTS if (key(*m) not in known if words == ["missing"] else not words or m[0] in words)]
     with TemporaryDirectory() as folder:
-        tree = copy_tree(Path(folder))
+        tree = copy_everything(Path(folder))
         for room in sorted({m[0] for m in chosen}):
             if said := fails(tree, lambda: run_book(tree, next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb")))):
                 raise SystemExit(f"{room} fails without any change: {said[-2000:]}")

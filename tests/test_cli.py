@@ -1,22 +1,20 @@
 "The command line as a user meets it: what works, what is refused in one line before anything is trained, and the same numbers twice."
 
 import dataclasses
-import io
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from corrmatch.engine import trainer
-from corrmatch.cli import COMMANDS, main
+from corrmatch.cli import COMMANDS
+from corrmatch.testing import command_line
 from corrmatch.engine.config import to_dict
 from corrmatch.recipes.published import RECIPES
 from corrmatch.engine.results import load_run
@@ -37,21 +35,9 @@ def scenes(sound, tmp_path):
     return Path(shutil.copytree(sound, tmp_path / "scenes"))
 
 
-def corrmatch(line):
-    "Exit status, stdout, stderr."
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            main(shlex.split(line))
-            status = 0
-        except SystemExit as stop:
-            status = stop.code or 0
-    return status, out.getvalue(), err.getvalue()
-
-
 def refused(line, *words):
     "The line is refused with one readable line that has all the words."
-    status, out, err = corrmatch(line)
+    status, out, err = command_line(line)
     assert status == 2, out + err
     assert (
         err.startswith("corrmatch: error: ")
@@ -69,7 +55,7 @@ def refused(line, *words):
 
 def test_help_explains_each_setting_with_its_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    status, text, _ = corrmatch("train toy --help")
+    status, text, _ = command_line("train toy --help")
     assert status == 0 and max(map(len, text.splitlines())) <= 100
     blocks = {
         m[1]: " ".join(m[2].split())
@@ -100,7 +86,7 @@ def test_help_of_each_command_explains_its_arguments(monkeypatch):
                 yield prefix + name, c
 
     for name, command in each(COMMANDS):
-        status, text, _ = corrmatch(f"{name} --help")
+        status, text, _ = command_line(f"{name} --help")
         assert status == 0 and max(map(len, text.splitlines()[1:])) <= 100  # the first line names all recipes
         assert command.__doc__.split(";")[0].split(":")[0][:40] in " ".join(text.split())
         flat = " ".join(text.replace("│", " ").split())
@@ -116,7 +102,7 @@ def test_help_of_each_command_explains_its_arguments(monkeypatch):
 
 
 def test_each_recipe_is_listed_and_can_be_described():
-    status, text, _ = corrmatch("recipes")
+    status, text, _ = command_line("recipes")
     assert status == 0 and all(name in text and recipe.about in text for name, recipe in RECIPES.items())
 
 
@@ -244,13 +230,13 @@ def test_a_fault_of_the_data_stops_a_training_before_it_starts(fault, scenes, tm
 def test_all_faults_are_reported_at_once_and_by_data_check_too(scenes, tmp_path):
     wrong_label(scenes)
     truncate(image(scenes, "unlabelled_0003"))
-    status, _, err = corrmatch(f"train toy --data.root {scenes} --out {tmp_path}/runs {SMALL}")
+    status, _, err = command_line(f"train toy --data.root {scenes} --out {tmp_path}/runs {SMALL}")
     assert (
         status == 2
         and len(err.splitlines()) == 2
         and all(line.startswith("corrmatch: error: /") for line in err.splitlines())
     )
-    status, out, err = corrmatch(f"data check {scenes}")
+    status, out, err = command_line(f"data check {scenes}")
     assert (
         status == 1
         and "label 77" in out
@@ -258,7 +244,7 @@ def test_all_faults_are_reported_at_once_and_by_data_check_too(scenes, tmp_path)
         and "2 errors" in out
         and "Traceback" not in err
     )
-    status, out, _ = corrmatch(f"data check {tmp_path}/nowhere")
+    status, out, _ = command_line(f"data check {tmp_path}/nowhere")
     assert status == 1 and "no such folder" in out
 
 
@@ -273,7 +259,7 @@ def test_a_device_that_is_not_there_is_named(sound, tmp_path):
 
 
 def train(sound, out, name, options=""):
-    status, text, err = corrmatch(f"train toy --data.root {sound} --out {out} --name {name} {SMALL} {options}")
+    status, text, err = command_line(f"train toy --data.root {sound} --out {out} --name {name} {SMALL} {options}")
     assert status == 0, err
     return out / name
 
@@ -311,12 +297,14 @@ def test_a_run_is_never_overwritten(sound, run):
     refused(f"{line} --resume --optim.lr 0.5", "optim.lr", "0.5")
     refused(f"train toy --data.root {sound} --out {run.parent} --name other {SMALL} --resume", "other", "config.json")
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
-    status, out, _ = corrmatch(f"{line} --resume")
+    status, out, _ = command_line(f"{line} --resume")
     assert status == 0 and "finished at step 4" in out and numbers(run).index.tolist() == [1, 2, 3, 4]
 
 
 def test_a_dry_run_writes_nothing_and_says_every_setting(sound, tmp_path):
-    status, out, _ = corrmatch(f"train toy --data.root {sound} --out {tmp_path}/runs {SMALL} --dry-run --optim.lr 0.03")
+    status, out, _ = command_line(
+        f"train toy --data.root {sound} --out {tmp_path}/runs {SMALL} --dry-run --optim.lr 0.03"
+    )
     assert (
         status == 0
         and "optim.lr = 0.03" in out
@@ -329,19 +317,19 @@ def test_a_stopped_run_says_how_to_go_on(sound, tmp_path, monkeypatch):
     monkeypatch.setattr(
         trainer, "train", lambda *_, **__: trainer.Result(tmp_path / "x", 2, float("nan"), float("nan"), 1.0, False)
     )
-    status, out, _ = corrmatch(f"train toy --data.root {sound} --out {tmp_path} --name x {SMALL}")
+    status, out, _ = command_line(f"train toy --data.root {sound} --out {tmp_path} --name x {SMALL}")
     assert status == 130 and "continue with --resume" in out and "step 2" in out
 
 
 def test_evaluate_says_what_the_training_wrote(run, tmp_path):
     miou = read_log(run, "scores.csv")["miou"].iloc[-1]
-    status, out, _ = corrmatch(f"evaluate {run} --csv {tmp_path}/new/scores.csv")
+    status, out, _ = command_line(f"evaluate {run} --csv {tmp_path}/new/scores.csv")
     assert status == 0 and f"mIoU {100 * miou:.2f} %" in out and all(name in out for name in TOY_CLASSES.names)
     assert (tmp_path / "new" / "scores.csv").read_text().startswith("class,IoU %")
     refused(f"evaluate {run} --csv {tmp_path}/new/scores.csv", "scores.csv", "--csv")
     refused(f"evaluate {tmp_path}/nowhere", "nowhere")
     for mode in ("center_crop", "sliding_window"):
-        assert f", {mode})" in corrmatch(f"evaluate {run} --mode {mode} --size 32")[1]
+        assert f", {mode})" in command_line(f"evaluate {run} --mode {mode} --size 32")[1]
     refused(f"evaluate {run} --mode middle", "--mode", "middle", "center_crop")
 
 
@@ -352,7 +340,7 @@ def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tm
         Image.open(image(sound, "val_0000")).resize((70, 50)).save(photos / name)
     (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
     (photos / "notes.txt").write_text("no image")
-    status, said, err = corrmatch(f"predict {run} {photos} --out {out}")
+    status, said, err = command_line(f"predict {run} {photos} --out {out}")
     assert status == 2 and "3 of 4 images" in said and "broken.jpg" in err and len(err.splitlines()) == 1
     assert sorted(p.name for p in out.iterdir()) == [f"{n}{e}" for n in "abc" for e in (".png", "_overlay.jpg")]
     with Image.open(out / "a.png") as labels:
@@ -377,7 +365,7 @@ def test_export_writes_a_file_that_answers_as_the_run_does(kind, ending, run, so
     if kind == "onnx" and (why := why_no_onnx()):
         pytest.skip(why)
     file = tmp_path / f"net{ending}"
-    status, said, err = corrmatch(f"export {run} --format {kind} --out {file} --which last")
+    status, said, err = command_line(f"export {run} --format {kind} --out {file} --which last")
     assert status == 0 and str(file) in said and not err, err
     model, details = load_exported(file)
     picture, net = Image.open(image(sound, "val_0000")).resize((75, 53)), load_run(run, "last")[0]
@@ -398,7 +386,7 @@ def test_export_writes_a_file_that_answers_as_the_run_does(kind, ending, run, so
 
 def test_a_report_is_one_file_and_replaces_only_an_earlier_report(run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
-    status, out, _ = corrmatch(f"report {copy} --images 1")
+    status, out, _ = command_line(f"report {copy} --images 1")
     text = (copy / "report.html").read_text()
     assert (
         status == 0 and "report.html" in out and f"{100 * read_log(run, 'scores.csv')['miou'].iloc[-1]:.2f} %" in text
@@ -408,7 +396,7 @@ def test_a_report_is_one_file_and_replaces_only_an_earlier_report(run, tmp_path)
         and "<script" not in text
         and text.count("<img") == text.count("data:image/") == text.count('alt="')
     )
-    assert corrmatch(f"report {copy} --images 1")[0] == 0
+    assert command_line(f"report {copy} --images 1")[0] == 0
     (copy / "report.html").write_text("mine")
     refused(f"report {copy}", "report.html", "--out")
     refused(f"report {copy} --out {copy}/log.csv", "log.csv", "--out")
@@ -450,23 +438,23 @@ def test_a_checkpoint_that_cannot_be_read_is_named(run, tmp_path, sound):
 
 def test_a_round_trip_on_the_embedded_dataset(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, out, err = corrmatch("train toy --steps 2 --batch 4 --data.crop 48 --method.num-shapes 8")
+    status, out, err = command_line("train toy --steps 2 --batch 4 --data.crop 48 --method.num-shapes 8")
     assert (
         status == 0
         and "runs/toy: finished at step 2" in out
         and json.loads(Path("runs/toy/config.json").read_text())["steps"] == 2
     ), err
-    assert corrmatch("data check runs/data/toy --labelled labelled --val val --batch 8")[:2] == (
+    assert command_line("data check runs/data/toy --labelled labelled --val val --batch 8")[:2] == (
         0,
         "runs/data/toy: 0 errors, 0 warnings\n",
     )
-    status, out, _ = corrmatch("evaluate runs/toy --device cpu")
+    status, out, _ = command_line("evaluate runs/toy --device cpu")
     assert (
         status == 0
         and f"mIoU {100 * read_log('runs/toy', 'scores.csv')['miou'].iloc[-1]:.2f} %" in out
         and "64 images, whole" in out
     )
-    assert corrmatch("predict runs/toy runs/data/toy/JPEGImages/val_0000.png --out labels")[0] == 0
+    assert command_line("predict runs/toy runs/data/toy/JPEGImages/val_0000.png --out labels")[0] == 0
     net, classes, config = load_run("runs/toy", "last")
     assert (
         classes == TOY_CLASSES and config.steps == 2 and np.asarray(Image.open("labels/val_0000.png")).shape == (96, 96)

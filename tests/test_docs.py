@@ -3,35 +3,14 @@
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 import pytest
+from corrmatch.testing import Page
 from frame import ROOT, cells, module_of, name, notebooks
 
 pytest.importorskip("myst_nb", reason="the tools for the site need Python 3.11")
 each = pytest.mark.parametrize("path", notebooks(), ids=name)
-
-
-class Page(HTMLParser):
-    "The ids, links, loaded files and pictures of one page."
-
-    def __init__(self, path):
-        super().__init__()
-        self.ids, self.links, self.loads, self.alts = set(), [], [], []
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        a = dict(attrs)
-        self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
-        if tag == "a" and a.get("href"):
-            self.links.append(a["href"])
-        if tag in ("script", "img", "iframe") and a.get("src"):
-            self.loads.append(a["src"])
-        if tag == "link" and a.get("href") and a.get("rel") not in ("canonical",):
-            self.loads.append(a["href"])
-        if tag == "img":
-            self.alts.append(a.get("alt", ""))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +44,7 @@ def site(build):
 
 @pytest.fixture(scope="module")
 def parsed(site):
-    return {p.relative_to(site).as_posix(): Page(p) for p in site.rglob("*.html")}
+    return {p.relative_to(site).as_posix(): Page(p.read_text(encoding="utf-8")) for p in site.rglob("*.html")}
 
 
 def test_the_site_builds_without_a_warning(build):
@@ -117,7 +96,7 @@ def test_every_link_within_the_site_resolves(site, parsed):
             inside = target.relative_to(site.resolve()).as_posix() if target.is_relative_to(site.resolve()) else ""
             if not target.exists():
                 missing.append(f"{here}: {link}")
-            elif parts.fragment and inside in parsed and unquote(parts.fragment) not in parsed[inside].ids | {""}:
+            elif parts.fragment and inside in parsed and unquote(parts.fragment) not in {*parsed[inside].ids, ""}:
                 missing.append(f"{here}: {link}")
     assert not missing, missing[:20]
 

@@ -19,7 +19,7 @@ from corrmatch.engine import trainer
 from corrmatch.data import views
 from corrmatch.engine.runs import load_checkpoint, read_log, save_checkpoint
 from corrmatch.engine.trainer import train
-from drills import child, config, dataset, die, ended, same, told
+from drills import child, config, dataset, die, ended, same_runs, told
 
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
@@ -39,7 +39,7 @@ def place(tmp_path_factory):
 def go_on(place, name, **changes):
     "Continue a run to its end; it is the run that nobody disturbed."
     assert train(config(place, name, **changes), resume=True, progress=False).finished
-    same(place / "runs" / "whole", place / "runs" / name)
+    same_runs(place / "runs" / "whole", place / "runs" / name)
 
 
 # Killed
@@ -110,7 +110,7 @@ def test_killed_again_and_again_while_a_run_writes(place):
             go_on(place, name)
         else:
             train(config(place, name), progress=False)
-            same(place / "runs" / "whole", place / "runs" / name)
+            same_runs(place / "runs" / "whole", place / "runs" / name)
         moment, kills = moment + 5, kills + 1
     assert kills > 8
     told(
@@ -275,7 +275,7 @@ def test_a_file_system_that_is_full(place):
         load_checkpoint(disk / "run" / "last.pt")
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         assert train(c("run"), resume=True, progress=False).finished
-        same(place / "runs" / "whole", disk / "run")
+        same_runs(place / "runs" / "whole", disk / "run")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
     told(
@@ -371,7 +371,7 @@ def test_bad_steps_are_left_out_and_counted_if_asked(place, monkeypatch):
 
 def test_looking_for_bad_steps_changes_no_number(place):
     train(config(place, "watchful", skip=3), progress=False)
-    same(place / "runs" / "whole", place / "runs" / "watchful")
+    same_runs(place / "runs" / "whole", place / "runs" / "watchful")
 
 
 # Continued in another world
@@ -450,7 +450,7 @@ import os, sys, time, torch
 from pathlib import Path
 from dataclasses import replace
 from drills import config, die
-from corrmatch.engine import trainer
+
 torch.set_num_threads(1)
 place, name, victim = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 real = trainer.update
@@ -498,7 +498,7 @@ def test_one_process_of_two_is_killed(place):
         assert f"rank      : {victim}" in text and "Signal 9 (SIGKILL)" in text, text[-3000:]
         assert load_checkpoint(place / "runs" / name / "last.pt")["step"] == 4
         assert torchrun(place, name)[0] == 0
-        same(place / "runs" / "pair", place / "runs" / name)
+        same_runs(place / "runs" / "pair", place / "runs" / name)
     told(
         "one process of two is killed",
         "SIGKILL of process 0, then of process 1, under torchrun; resumed",

@@ -15,6 +15,7 @@ from corrmatch.engine.results import load_run
 from corrmatch.engine.runs import load_checkpoint
 from corrmatch.data.splits import check_id, parse_ids, read_ids
 from corrmatch.models.weights import read_file
+from corrmatch.testing import Trap
 from test_data_faults import CLASSES, SIZE, Sample, bomb, data, labels_of, mask, picture
 
 pytestmark = pytest.mark.filterwarnings(
@@ -205,14 +206,6 @@ def test_a_folder_that_holds_itself_is_searched_once(sample):
 # What runs code is not run
 
 
-class Trap:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 @pytest.mark.parametrize(
     "save",
     [
@@ -230,7 +223,7 @@ class Trap:
 def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(tmp_path, save, inside):
     (tmp_path / "run").mkdir()
     for name in ("last.pt", "best.pt", "last.pt.previous"):
-        save(inside(Trap(str(tmp_path / "done"))), tmp_path / "run" / name)
+        save(inside(Trap(tmp_path / "done")), tmp_path / "run" / name)
     for read in (
         lambda: load_checkpoint(tmp_path / "run" / "last.pt"),
         lambda: load_run(tmp_path / "run"),

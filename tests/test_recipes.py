@@ -9,13 +9,11 @@ OHEM, optimiser, the way to evaluate.
 The pictures are drawings with thousands of names (see miniature.py), so the scores mean nothing.
 """
 
-import io
 import json
 import math
-from contextlib import redirect_stderr, redirect_stdout
 import pytest
 import miniature
-from corrmatch.cli import main
+from corrmatch.testing import command_line
 from corrmatch.engine.config import to_dict
 from corrmatch.recipes.published import RECIPES
 from corrmatch.engine.runs import load_checkpoint, read_log
@@ -66,21 +64,17 @@ def root(tmp_path_factory):
     return make
 
 
-def corrmatch(line):
+def succeeds(line):
     "Run a command line that has to succeed; what it printed."
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            main(line.split())
-        except SystemExit as stop:
-            assert not stop.code, err.getvalue()
-    return out.getvalue()
+    status, out, err = command_line(line)
+    assert not status, err
+    return out
 
 
-def flat(values, prefix=""):
+def leaves(values, prefix=""):
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 
@@ -88,7 +82,7 @@ def flat(values, prefix=""):
 def train(name, root, tmp_path, crop, steps=3, more=""):
     "Train and evaluate, shrunk; the run folder."
     write_ids(tmp_path / "some.txt", [VAL[kind(name)]])
-    corrmatch(
+    succeeds(
         f"train {name} --data.root {root(name)} --data.val {tmp_path / 'some.txt'} --data.crop {crop} --steps "
         f"{steps} --out {tmp_path} --name run {SMALL} {more}"
     )
@@ -100,7 +94,10 @@ def check_run(run, name, crop, steps=3):
     log, scores = read_log(run), read_log(run, "scores.csv")
     assert log.index.tolist() == list(range(1, steps + 1)) and log["total"].map(math.isfinite).all()
     assert scores.index[-1] == steps and 0 <= scores["miou"].iloc[-1] <= 1
-    now, recipe = dict(flat(json.loads((run / "config.json").read_text()))), dict(flat(to_dict(RECIPES[name].make())))
+    now, recipe = (
+        dict(leaves(json.loads((run / "config.json").read_text()))),
+        dict(leaves(to_dict(RECIPES[name].make()))),
+    )
     assert {k for k in now if now[k] != recipe[k]} <= SHRUNK and now["data.crop"] == crop
     assert all(t.isfinite().all() for t in load_checkpoint(run / "last.pt")["net"].values())
 
@@ -110,7 +107,7 @@ def check_run(run, name, crop, steps=3):
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if kind(n) in ("voc", "cityscapes")])
 def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
-    said = corrmatch(f"train {name} --data.root {root(name)} --data.no-check --out {tmp_path} --dry-run")
+    said = succeeds(f"train {name} --data.root {root(name)} --data.no-check --out {tmp_path} --dry-run")
     c, (_, total, val) = RECIPES[name].make(), TRAINING[kind(name)]
     n = len(protocol(c.data.labelled).labelled)
     steps = c.epochs * ((total - n) // c.batch)
@@ -124,7 +121,7 @@ def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
 @pytest.mark.parametrize("name", ["camvid_cpu", "camvid"])
 def test_the_lists_and_the_length_of_a_camvid_recipe(name, root, tmp_path):
     # 468 files: they are all read
-    said = corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
+    said = succeeds(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
     c = RECIPES[name].make()
     assert (
         "46 labelled, 321 unlabelled, 101 validation images, no errors; "
@@ -141,7 +138,7 @@ def test_a_recipe_trains_and_evaluates(name, root, tmp_path):
 
 
 def test_the_toy_recipe_trains_as_it_is(tmp_path):
-    corrmatch(f"train toy --steps 3 --log-every 1 --out {tmp_path} --name run")
+    succeeds(f"train toy --steps 3 --log-every 1 --out {tmp_path} --name run")
     check_run(tmp_path / "run", "toy", 96)
 
 
@@ -158,4 +155,4 @@ def test_the_crop_of_the_paper(name, crop, root, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["voc_aug_662_321", "cityscapes_100"])
 def test_every_file_of_a_published_recipe_is_read_and_sound(name, root, tmp_path):
-    assert "no errors" in corrmatch(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
+    assert "no errors" in succeeds(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")

@@ -13,6 +13,7 @@ from corrmatch.data import views as module
 from corrmatch.data.check import Classes, Folder
 from corrmatch.data.splits import Split
 from corrmatch.data.views import TrainingViews, batches
+from corrmatch.testing import same
 
 
 @pytest.fixture
@@ -26,10 +27,6 @@ def made(tmp_path):
         if id in "ab":
             Image.fromarray(rng.integers(0, 2, (24 + k, 32), dtype=np.uint8)).save(tmp_path / "masks" / f"{id}.png")
     return Folder(tmp_path, Classes(("ground", "disc"))), Split(["a", "b"], list("cdefgh"))
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(v, b[k]) if torch.is_tensor(v) else v == b[k] for k, v in a.items())
 
 
 @pytest.mark.parametrize("start", [m for m in ("fork", "spawn") if m in torch.multiprocessing.get_all_start_methods()])
