@@ -28,7 +28,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=[lib, f"{lib}.*"]),
-    package_data={lib: ["assets/**/*"]},
+    package_data={lib: ["assets/**/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
