@@ -1176,6 +1176,18 @@ d = {
             ),
         },
         "corrmatch.models.encoders": {
+            "corrmatch.models.encoders.LiteEncoder": (
+                "howto/other_encoders.html#liteencoder",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.LiteEncoder.__init__": (
+                "howto/other_encoders.html#liteencoder.__init__",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.LiteEncoder.pretrained_state": (
+                "howto/other_encoders.html#liteencoder.pretrained_state",
+                "corrmatch/models/encoders.py",
+            ),
             "corrmatch.models.encoders.TimmEncoder": (
                 "howto/other_encoders.html#timmencoder",
                 "corrmatch/models/encoders.py",
@@ -1202,6 +1214,14 @@ d = {
             ),
             "corrmatch.models.encoders.feature_net": (
                 "howto/other_encoders.html#feature_net",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.lite_file": (
+                "howto/other_encoders.html#lite_file",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.lite_names": (
+                "howto/other_encoders.html#lite_names",
                 "corrmatch/models/encoders.py",
             ),
             "corrmatch.models.encoders.make_encoder": (

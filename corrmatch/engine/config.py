@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "RESNETS",
+    "LITES",
     "FEATURES",
     "THRESHOLDS",
     "FREE",
@@ -71,6 +72,7 @@ class DataConfig:
 
 # %% ../../nbs/reference/config.ipynb #a28d00d0
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")  # encoders of 02_model; 02b_encoders has all others
+LITES = ("lite0", "lite1", "lite2")  # with ImageNet weights from pip
 # stations of the network whose output the correlation can compare
 FEATURES = ("backbone", "aspp", "fusion", "classifier")
 
@@ -79,11 +81,11 @@ FEATURES = ("backbone", "aspp", "fusion", "classifier")
 class ModelConfig:
     "The network: DeepLabV3+ on a ResNet, and the projection that feeds the correlation."
 
-    encoder: str = "resnet101"  # resnet18, resnet34, resnet50, resnet101, or timm/NAME for a model of timm
+    encoder: str = "resnet101"  # resnet18, 34, 50, 101, lite0, lite1, lite2, or timm/NAME for a model of timm
     stem: Literal["plain", "deep"] = (
         "plain"  # 7x7 stem (torchvision's weights fit) or the authors' three 3x3 convolutions
     )
-    width: int = 64  # channels of the stem; every stage scales with it
+    width: int = 64  # channels of the stem, every stage scales with it; both are a ResNet's, others have their own
     output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature cell
     rates: tuple[int, int, int] = (12, 24, 36)  # dilation rates of the ASPP
     channels: int = 256  # channels of ASPP and decoder
@@ -93,14 +95,24 @@ class ModelConfig:
     )
     projection: int = 256  # channels of the features that the correlation compares
     dropout: float = 0.1  # share of these channels that is dropped in training
-    weights: str | None = "imagenet"  # imagenet (torchvision's), toy, a file, or None for random weights
+    weights: str | None = (
+        "imagenet"  # imagenet (torchvision's or the encoder's own), toy, a file, or None for random weights
+    )
 
     def __post_init__(self):
+        if self.encoder not in RESNETS:
+            self.stem, self.width = "plain", 64
         need(
-            self.encoder in RESNETS or self.encoder.startswith("timm/"),
+            self.encoder in RESNETS + LITES or self.encoder.startswith("timm/"),
             "model.encoder",
             repr(self.encoder),
-            f"{', '.join(RESNETS)}, or timm/NAME",
+            f"{', '.join(RESNETS + LITES)}, or timm/NAME",
+        )
+        need(
+            self.weights != "toy" or self.encoder == "resnet18",
+            "model.weights",
+            "'toy'",
+            f"imagenet, a file or None with {self.encoder}: the toy's are of a narrow resnet18",
         )
         for name in ("width", "channels", "low_channels", "projection"):
             need(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
