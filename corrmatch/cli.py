@@ -212,14 +212,15 @@ class Report:
 class Prepare:
     "Make a downloaded public dataset ready for training; say what is missing, and where it is obtained."
 
-    dataset: Positional[Literal["voc", "cityscapes", "camvid"]]  # which of the three
-    root: Positional[Path]  # folder that it was unpacked into
+    dataset: Positional[Literal["voc", "cityscapes", "camvid", "voc_animals"]]  # which one
+    root: Positional[Path]  # folder that it was unpacked into; for voc_animals that of VOC
+    out: Positional[Path | None] = None  # voc_animals: folder to make
     sbd: Path | None = None  # voc: folder that holds benchmark_RELEASE or SegmentationClassAug; None: beside VOC
 
     def __call__(self):
         from corrmatch.data.prepare import prepare
 
-        answer = prepare(self.dataset, self.root, self.sbd, progress=sys.stderr.isatty())
+        answer = prepare(self.dataset, self.root, self.sbd, sys.stderr.isatty(), self.out)
         for finding in answer.findings:
             print(finding)
         print(answer)
@@ -237,11 +238,12 @@ class Check:
     val: str | None = None  # list of validation images
     crop: int | None = None  # warn where images are small for this crop
     batch: int | None = None  # find sets that are smaller than this batch
+    table: FlagCreatePairsOff[bool] = False  # print how many masks and pixels each class has
 
     def __call__(self):
-        from corrmatch.data.check import check_folder
+        from corrmatch.data.check import inspect_folder
 
-        findings = check_folder(
+        checked = inspect_folder(
             self.root,
             self.labelled,
             self.unlabelled,
@@ -250,8 +252,11 @@ class Check:
             batch=self.batch,
             progress=sys.stderr.isatty(),
         )
+        findings = checked.findings
         for finding in findings:
             print(finding)
+        if self.table and checked.table is not None:
+            print(checked.table.to_string())
         errors = sum(f.level == "error" for f in findings)
         print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
         if errors:
