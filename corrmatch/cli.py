@@ -10,7 +10,6 @@ __all__ = ['CHOICE', 'MODE', 'COMMANDS', 'About', 'Choice', 'choose', 'read_conf
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
 import contextlib, io, json, os, re, sys, warnings
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -287,14 +286,15 @@ class Report:
 class Prepare:
     "Make a downloaded public dataset ready for training; say what is missing, and where it is obtained."
 
-    dataset: Positional[Literal["voc", "cityscapes", "camvid"]]  # which of the three
-    root: Positional[Path]  # folder that it was unpacked into
+    dataset: Positional[Literal["voc", "cityscapes", "camvid", "voc_animals"]]  # which one
+    root: Positional[Path]  # folder that it was unpacked into; for voc_animals that of VOC
+    out: Positional[Path | None] = None  # voc_animals: folder to make
     sbd: Path | None = None  # voc: folder that holds benchmark_RELEASE or SegmentationClassAug; None: beside VOC
 
     def __call__(self):
         from corrmatch.data.prepare import prepare
 
-        answer = prepare(self.dataset, self.root, self.sbd, progress=sys.stderr.isatty())
+        answer = prepare(self.dataset, self.root, self.sbd, sys.stderr.isatty(), self.out)
         for finding in answer.findings:
             print(finding)
         print(answer)
@@ -312,11 +312,12 @@ class Check:
     val: str | None = None  # list of validation images
     crop: int | None = None  # warn where images are small for this crop
     batch: int | None = None  # find sets that are smaller than this batch
+    table: FlagCreatePairsOff[bool] = False  # print how many masks and pixels each class has
 
     def __call__(self):
-        from corrmatch.data.check import check_folder
+        from corrmatch.data.check import inspect_folder
 
-        findings = check_folder(
+        checked = inspect_folder(
             self.root,
             self.labelled,
             self.unlabelled,
@@ -325,8 +326,11 @@ class Check:
             batch=self.batch,
             progress=sys.stderr.isatty(),
         )
+        findings = checked.findings
         for finding in findings:
             print(finding)
+        if self.table and checked.table is not None:
+            print(checked.table.to_string())
         errors = sum(f.level == "error" for f in findings)
         print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
         if errors:
@@ -518,25 +522,9 @@ def make_app(commands=COMMANDS) -> tyro.extras.SubcommandApp:
 def one_line(
     box: str,  # what tyro writes about arguments it does not understand
 ) -> str:
-    "Its message without the frame: what was found, what was perhaps meant, where help is."
-    text = re.sub(r"\x1b\[[\d;]*m", "", box).strip()
-    rows = [row.strip("│ ") for row in text.splitlines() if row[:1] not in ("╭", "╰")]
-    parts = re.split(r"\n[─-]{3,}\n", "\n".join(rows))
-    # without a frame the title is a part of its own
-    found, *others = parts[1:] if text[:1] != "╭" and len(parts) > 1 else parts
-    said = [re.sub(r"^Error parsing __tyro\S+ ", "", " ".join(found.split("\n\n")[0].split()).rstrip("."))]
-    for text in others:
-        options = re.findall(r"^--?[\w.-]+", text, re.M)
-        if options and not text.startswith("Argument helptext"):
-            said.append(f"perhaps you meant {options[0]}")
-        if options:
-            continue
-        text = re.sub("^For full helptext,? (run|see):?", "see", " ".join(text.split()))
-        near = get_close_matches(
-            re.sub(".*: |,.*", "", said[0]), text.removeprefix("Available subcommands: ").split(", "), 1
-        )
-        said.append(f"perhaps you meant {near[0]}" if near else text)
-    return "; ".join(said)
+    "The same words without colours, title and frame; a rule becomes a semicolon."
+    text = re.sub(r"\x1b\[[\d;]*m|^╭.*|[│╰╯]", "", box, flags=re.M)
+    return "; ".join(" ".join(part.split()) for part in re.split("[─-]{3,}", text) if part.strip())
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
 def parse(

@@ -6,22 +6,24 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from corrmatch.methods.corrmatch.method import CorrMatchConfig
-from corrmatch.models.build import ModelConfig
-from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, shapes_from_rows
+from corrmatch.methods.base import Clock
+from corrmatch.methods.corrmatch.method import (
+    CorrMatch,
+    CorrMatchConfig,
+    Predictions,
+    Pseudo,
+    corrmatch_loss,
+    make_threshold,
+)
+from corrmatch.models.build import ModelConfig, build_segmenter
+from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, propagate, shapes_from_rows
 from corrmatch.data.check import Classes
 from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate, predict, scores
 from corrmatch.nn.losses import OHEM
-from corrmatch.methods.corrmatch.method import Predictions, Pseudo, corrmatch_loss
-from corrmatch.methods.corrmatch.propagation import (
-    propagate_pixels,
-    propagate_regions,
-    propagate_regions_reference,
-)
-from corrmatch.methods.corrmatch.method import make_threshold
-from corrmatch.methods.corrmatch.method import build_net, train_step
+from corrmatch.methods.corrmatch.propagation import propagate_regions
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 from corrmatch.data.views import cutmix_box, normalise, resize_crop_flip, strong_view
+from replay import kept_pseudo_labels
 
 settings.register_profile("bounded", max_examples=30, deadline=None, derandomize=True)
 settings.load_profile("bounded")
@@ -31,6 +33,7 @@ CLASSES, SCALES, SHARES, TYPES = (
     (0.0, 0.3, 1.0),
     (torch.float32, torch.bfloat16),
 )
+TINY = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, weights=None)
 small, seeds = st.integers(1, 9), st.integers(0, 10**6)
 drawn = lambda *options: st.sampled_from(options)
 
@@ -61,7 +64,7 @@ def test_rows_of_the_map_are_shares_and_a_flat_row_has_no_shape(h, w, d, scale, 
         and (c >= 0).all()
         and torch.allclose(c.sum(-1), torch.ones(2, h * w), atol=1e-5)
     )
-    out = propagate_pixels(random(seed + 2, 2, 3, h * w), c)
+    out = propagate(random(seed + 2, 2, 3, h * w), w1, w2, chunk=5)
     out.sum().backward()
     assert finite(out, w1.grad)
     flat = shapes_from_rows(torch.full((1, 2, h, w), 1 / (h * w)), (3 * h + 1, 2 * w))
@@ -69,8 +72,8 @@ def test_rows_of_the_map_are_shares_and_a_flat_row_has_no_shape(h, w, d, scale, 
 
 
 @given(small, small, drawn(*CLASSES), drawn(*SCALES), drawn(*TYPES), seeds)
-def test_propagated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dtype, seed):
-    corr = Correlation(4, k)
+def test_correlated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dtype, seed):
+    corr = Correlation(4, k, max_map_bytes=500)
     logits, shapes = corr(
         random(seed, 2, 4, h, w, dtype=dtype).float(),
         random(seed, 2, k, 2 * h, 3 * w, scale=scale, dtype=dtype),
@@ -86,6 +89,21 @@ def test_propagated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dt
         assert not shapes.any(), "a row of one cell is flat"
 
 
+def algorithm_1(shapes, labels, confident, threshold):
+    "The double loop of the paper, pixel counts in Python numbers rounded as the fast version does."
+    labels, mask, single = labels.clone(), confident.clone(), torch.tensor(threshold, dtype=torch.float32)
+    for i in range(len(shapes)):
+        for s in shapes[i]:
+            votes, size = labels[i][s & confident[i]], s.sum().float()
+            if not len(votes) or votes.numel() / size < single:
+                continue
+            values, counts = votes.unique(return_counts=True)
+            if not counts.max().float() / votes.numel() > single:
+                continue
+            labels[i][s], mask[i][s] = values[counts.argmax()], True
+    return labels, mask
+
+
 @given(small, small, drawn(*CLASSES), drawn(*SHARES), drawn(*SHARES), drawn(0.0, 0.5, 1.0), seeds)
 def test_regions_do_what_the_double_loop_does(h, w, k, sure, filled, threshold, seed):
     shapes, confident = some(seed, filled, 2, 6, h, w), some(seed + 1, sure, 2, h, w)
@@ -93,7 +111,7 @@ def test_regions_do_what_the_double_loop_does(h, w, k, sure, filled, threshold, 
     before = [t.clone() for t in (shapes, labels, confident)]
     new, mask = propagate_regions(shapes, labels, confident, threshold)
     assert all(torch.equal(a, b) for a, b in zip(before, (shapes, labels, confident))), "arguments are left alone"
-    want = propagate_regions_reference(shapes, labels, confident, threshold)
+    want = algorithm_1(shapes, labels, confident, threshold)
     assert torch.equal(new, want[0]) and torch.equal(mask, want[1]) and (mask | ~confident).all()
     if not confident.any():
         assert torch.equal(new, labels) and not mask.any()
@@ -146,7 +164,7 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
     valid, confident = some(seed, share, 2, h, w), some(seed + 1, sure, 2, h, w)
     labels = torch.randint(k, (2, h, w), generator=torch.Generator().manual_seed(seed))
     pseudo = Pseudo(labels, confident & valid, valid, labels, confident & valid, confident & valid, valid)
-    terms = corrmatch_loss(
+    total, terms, _ = corrmatch_loss(
         Predictions(*logits[:2]),
         labels.masked_fill(~valid, 255),
         Predictions(*logits[2:5]),
@@ -155,7 +173,7 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
         ohem=OHEM(0.7, 3) if ohem else None,
         soft=soft,
     )
-    terms["total"].backward()
+    total.backward()
     assert finite(*terms.values()) and all(t >= -1e-4 for t in terms.values()), terms
     assert finite(*(x.grad for x in logits if x.grad is not None))
     if not valid.any():
@@ -176,11 +194,10 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
 )
 def test_a_whole_step_is_finite(crop, k, dtype, share, ignored, init, seed):
     torch.manual_seed(seed)
-    net = build_net(
-        ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, projection=8, weights=None), k
-    )
+    config = CorrMatchConfig(projection=8, num_shapes=4, threshold_init=init)
+    method = CorrMatch(config, lambda: build_segmenter(TINY, k))
     if dtype == torch.bfloat16:
-        net.autocast = dtype
+        method.net.autocast = dtype
     labels = torch.full((2, crop, crop), 255) if ignored else torch.randint(k, (2, crop, crop))
     box = torch.stack([cutmix_box(crop), cutmix_box(crop)])
     batch = {
@@ -191,11 +208,13 @@ def test_a_whole_step_is_finite(crop, k, dtype, share, ignored, init, seed):
         "valid_u": some(seed, share, 2, crop, crop),
         "box": box,
     }
-    losses, pseudo = train_step(net, batch, DynamicThreshold(init), CorrMatchConfig(num_shapes=4))
-    losses["total"].backward()
-    assert finite(*losses.values(), *(p.grad for p in net.parameters() if p.grad is not None))
+    with kept_pseudo_labels(method) as seen:
+        losses = method("main", batch, Clock())
+    losses.total.backward()
+    assert finite(*losses.terms.values(), *(p.grad for p in method.parameters() if p.grad is not None))
     if ignored:
-        assert losses["sup_hard"] == losses["sup_corr"] == 0
+        assert losses.terms["sup_hard"] == losses.terms["sup_corr"] == 0
+    (pseudo,) = seen
     assert not (pseudo.mask & ~pseudo.valid).any()
 
 
@@ -213,9 +232,7 @@ def test_an_image_of_any_size_gives_a_crop(w, h, crop, seed):
 @settings(max_examples=15)
 @given(st.integers(1, 70), drawn(1, 2, 33, 70), drawn(*MODES), st.integers(1, 40), drawn(2, 150))
 def test_an_image_of_any_size_is_predicted(h, w, mode, size, k):
-    net = build_net(
-        ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, projection=8, weights=None), k
-    ).eval()
+    net = build_segmenter(TINY, k).eval()
     image = torch.randn(3, h, w, generator=torch.Generator().manual_seed(h))
     with torch.inference_mode():
         s = scores(net, image[None], mode, size)

@@ -6,7 +6,8 @@ from math import ceil
 from pathlib import Path
 import pytest
 import torch
-from corrmatch.engine.config import LITES, RESNETS, ModelConfig
+from corrmatch.engine.config import LITES
+from corrmatch.models.build import RESNETS, ModelConfig
 from corrmatch.data.toy import make_toy
 from corrmatch.methods.corrmatch.method import build_net
 from corrmatch.models.deeplab import ENCODERS
