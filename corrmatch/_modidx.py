@@ -32,6 +32,10 @@ d = {
                 "reference/benchmarks.html#draw_report",
                 "corrmatch/benchmarks/bench.py",
             ),
+            "corrmatch.benchmarks.bench.exchanged": (
+                "reference/benchmarks.html#exchanged",
+                "corrmatch/benchmarks/bench.py",
+            ),
             "corrmatch.benchmarks.bench.feeding": (
                 "reference/benchmarks.html#feeding",
                 "corrmatch/benchmarks/bench.py",

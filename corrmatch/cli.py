@@ -29,7 +29,6 @@ __all__ = [
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
 import contextlib, io, os, re, sys, warnings
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -463,25 +462,9 @@ def make_app(commands=COMMANDS) -> tyro.extras.SubcommandApp:
 def one_line(
     box: str,  # what tyro writes about arguments it does not understand
 ) -> str:
-    "Its message without the frame: what was found, what was perhaps meant, where help is."
-    text = re.sub(r"\x1b\[[\d;]*m", "", box).strip()
-    rows = [row.strip("│ ") for row in text.splitlines() if row[:1] not in ("╭", "╰")]
-    parts = re.split(r"\n[─-]{3,}\n", "\n".join(rows))
-    # without a frame the title is a part of its own
-    found, *others = parts[1:] if text[:1] != "╭" and len(parts) > 1 else parts
-    said = [re.sub(r"^Error parsing __tyro\S+ ", "", " ".join(found.split("\n\n")[0].split()).rstrip("."))]
-    for text in others:
-        options = re.findall(r"^--?[\w.-]+", text, re.M)
-        if options and not text.startswith("Argument helptext"):
-            said.append(f"perhaps you meant {options[0]}")
-        if options:
-            continue
-        text = re.sub("^For full helptext,? (run|see):?", "see", " ".join(text.split()))
-        near = get_close_matches(
-            re.sub(".*: |,.*", "", said[0]), text.removeprefix("Available subcommands: ").split(", "), 1
-        )
-        said.append(f"perhaps you meant {near[0]}" if near else text)
-    return "; ".join(said)
+    "The same words without colours, title and frame; a rule becomes a semicolon."
+    text = re.sub(r"\x1b\[[\d;]*m|^╭.*|[│╰╯]", "", box, flags=re.M)
+    return "; ".join(" ".join(part.split()) for part in re.split("[─-]{3,}", text) if part.strip())
 
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
