@@ -256,7 +256,9 @@ class CorrMatch(Method):
     def projected(self, features: dict, stages: dict) -> Tensor:  # (B,P,h,w)
         "The features that the correlation compares, at the positions of the encoder's last stage."
         high = features["high"]
-        source = high if self.config.feature == "backbone" else stages[self.config.feature][: len(high)]  # not perturbed
+        source = (
+            high if self.config.feature == "backbone" else stages[self.config.feature][: len(high)]
+        )  # not perturbed
         with self.net.mixed(high.device):
             source = source if source.shape[-2:] == high.shape[-2:] else resize(source, high.shape[-2:])
             return self.proj(source)
