@@ -221,7 +221,9 @@ def confident_text(e: dict, truth) -> str:
         right = f", {100 * (labels == truth)[known].float().mean().item():.1f} % of it right" if known.any() else ""
         return f"{100 * mask.float().mean().item():.1f} %{right}"
 
-    before, after = share(e["confident"], e["labels"]), share(e["mask"], e["spread"])
+    regions = e.get("after propagation")
+    before = share(e["confident"], e["labels"])
+    after = before if regions is None else share(regions != 255, regions)
     return f"Confident: {before}" + (f"; after propagation: {after}." if after != before else ".")
 
 
