@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 import pytest
 import torch
-from corrmatch.engine.config import LITES
+from corrmatch.models.build import LITES
 from corrmatch.models.build import RESNETS, ModelConfig
 from corrmatch.data.toy import make_toy
 from corrmatch.methods.corrmatch.method import build_net
