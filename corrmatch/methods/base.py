@@ -37,6 +37,10 @@ class MethodConfig:
         "Hard example mining as the settings say, or None."
         return OHEM(self.ohem_threshold, self.ohem_min_kept) if self.ohem else None
 
+    def unlabelled_off(self) -> dict:
+        "Settings that leave the supervised loss alone, with factor 1."
+        return {}
+
 # %% ../../nbs/methods/template.ipynb #b5f0e988
 class Losses(NamedTuple):
     "What a method returns for one micro-batch."
