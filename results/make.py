@@ -94,7 +94,7 @@ def pictures(root: str | None):
         method, classes, config = load_method(runs["CorrMatch"], "last")
         views = validation_views(config, data)
         if recipe == "toy":
-            draw(run_picture(method, views, classes, method.confident_at, rows=range(4)), "images")
+            draw(run_picture(method, views, classes, rows=range(4)), "images")
             continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():
