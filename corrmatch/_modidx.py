@@ -9,184 +9,9 @@ d = {
         "lib_path": "corrmatch",
     },
     "syms": {
-        "corrmatch.benchmarks.bench": {
-            "corrmatch.benchmarks.bench.bench": ("reference/benchmarks.html#bench", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.bench_config": (
-                "reference/benchmarks.html#bench_config",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.between": (
-                "reference/benchmarks.html#between",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.caught": ("reference/benchmarks.html#caught", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.compare": (
-                "reference/benchmarks.html#compare",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.describe_report": (
-                "reference/benchmarks.html#describe_report",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.draw_report": (
-                "reference/benchmarks.html#draw_report",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.exchanged": (
-                "reference/benchmarks.html#exchanged",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.feeding": (
-                "reference/benchmarks.html#feeding",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.host_waits": (
-                "reference/benchmarks.html#host_waits",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.make_folder": (
-                "reference/benchmarks.html#make_folder",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.one_step": (
-                "reference/benchmarks.html#one_step",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.part_rows": (
-                "reference/benchmarks.html#part_rows",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.part_table": (
-                "reference/benchmarks.html#part_table",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.plain_net": (
-                "reference/benchmarks.html#plain_net",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.reference_table": (
-                "reference/benchmarks.html#reference_table",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.references": (
-                "reference/benchmarks.html#references",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.set_thresholds": (
-                "reference/benchmarks.html#set_thresholds",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.time_data": (
-                "reference/benchmarks.html#time_data",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.time_steps": (
-                "reference/benchmarks.html#time_steps",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.upper": ("reference/benchmarks.html#upper", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.utilisation": (
-                "reference/benchmarks.html#utilisation",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.voters": ("reference/benchmarks.html#voters", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.watched": (
-                "reference/benchmarks.html#watched",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.which_pass": (
-                "reference/benchmarks.html#which_pass",
-                "corrmatch/benchmarks/bench.py",
-            ),
-        },
-        "corrmatch.benchmarks.costs": {
-            "corrmatch.benchmarks.costs.Memory": ("reference/costs.html#memory", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.Memory.__enter__": (
-                "reference/costs.html#memory.__enter__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Memory.__torch_dispatch__": (
-                "reference/costs.html#memory.__torch_dispatch__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Memory.ended": (
-                "reference/costs.html#memory.ended",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch": ("reference/costs.html#stopwatch", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.Stopwatch.__call__": (
-                "reference/costs.html#stopwatch.__call__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch.__init__": (
-                "reference/costs.html#stopwatch.__init__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch.mark": (
-                "reference/costs.html#stopwatch.mark",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch.read": (
-                "reference/costs.html#stopwatch.read",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.clock": ("reference/costs.html#clock", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.data_costs": (
-                "reference/costs.html#data_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.fastest": ("reference/costs.html#fastest", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.hardware": ("reference/costs.html#hardware", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.layer_costs": (
-                "reference/costs.html#layer_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.machine_speed": (
-                "reference/costs.html#machine_speed",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.meta_net": ("reference/costs.html#meta_net", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.network_costs": (
-                "reference/costs.html#network_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.peak_bytes": (
-                "reference/costs.html#peak_bytes",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.predicted_memory": (
-                "reference/costs.html#predicted_memory",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.seconds_of": (
-                "reference/costs.html#seconds_of",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.step_costs": (
-                "reference/costs.html#step_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.step_on": ("reference/costs.html#step_on", "corrmatch/benchmarks/costs.py"),
-        },
-        "corrmatch.benchmarks.literal": {
-            "corrmatch.benchmarks.literal.correlation_literal": (
-                "reference/loops.html#correlation_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
-            "corrmatch.benchmarks.literal.predict_literal": (
-                "reference/loops.html#predict_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
-            "corrmatch.benchmarks.literal.step_literal": (
-                "reference/loops.html#step_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
-        },
         "corrmatch.cli": {
             "corrmatch.cli.About": ("howto/command_line.html#about", "corrmatch/cli.py"),
             "corrmatch.cli.About.__call__": ("howto/command_line.html#about.__call__", "corrmatch/cli.py"),
-            "corrmatch.cli.Bench": ("howto/command_line.html#bench", "corrmatch/cli.py"),
-            "corrmatch.cli.Bench.__call__": ("howto/command_line.html#bench.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Check": ("howto/command_line.html#check", "corrmatch/cli.py"),
             "corrmatch.cli.Check.__call__": ("howto/command_line.html#check.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Choice": ("howto/command_line.html#choice", "corrmatch/cli.py"),
@@ -212,6 +37,7 @@ d = {
             "corrmatch.cli.Reproduce.tables": ("howto/command_line.html#reproduce.tables", "corrmatch/cli.py"),
             "corrmatch.cli.Train": ("howto/command_line.html#train", "corrmatch/cli.py"),
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
+            "corrmatch.cli._reproduction": ("howto/command_line.html#_reproduction", "corrmatch/cli.py"),
             "corrmatch.cli.any_recipe": ("howto/command_line.html#any_recipe", "corrmatch/cli.py"),
             "corrmatch.cli.choose": ("howto/command_line.html#choose", "corrmatch/cli.py"),
             "corrmatch.cli.main": ("howto/command_line.html#main", "corrmatch/cli.py"),
@@ -882,7 +708,10 @@ d = {
         "corrmatch.extras.report": {
             "corrmatch.extras.report.Timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.compare": ("reference/report.html#compare", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.covered": ("reference/report.html#covered", "corrmatch/extras/report.py"),
+            "corrmatch.extras.report.confident_text": (
+                "reference/report.html#confident_text",
+                "corrmatch/extras/report.py",
+            ),
             "corrmatch.extras.report.curve_texts": ("reference/report.html#curve_texts", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.drawing": ("reference/report.html#drawing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.flat": ("reference/report.html#flat", "corrmatch/extras/report.py"),
@@ -950,6 +779,10 @@ d = {
             ),
             "corrmatch.methods.base.MethodConfig.mining": (
                 "methods/template.html#methodconfig.mining",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.MethodConfig.unlabelled_off": (
+                "methods/template.html#methodconfig.unlabelled_off",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
@@ -1051,6 +884,10 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.CorrMatchConfig.__post_init__": (
                 "book/objective.html#corrmatchconfig.__post_init__",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatchConfig.unlabelled_off": (
+                "book/objective.html#corrmatchconfig.unlabelled_off",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.Predictions": (
@@ -1266,6 +1103,23 @@ d = {
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
         },
+        "corrmatch.methods.cps": {
+            "corrmatch.methods.cps.CPS": ("methods/cps.html#cps", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPS.__init__": ("methods/cps.html#cps.__init__", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPS.forward": ("methods/cps.html#cps.forward", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPS.mixed": ("methods/cps.html#cps.mixed", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPSConfig": ("methods/cps.html#cpsconfig", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPSConfig.__post_init__": (
+                "methods/cps.html#cpsconfig.__post_init__",
+                "corrmatch/methods/cps.py",
+            ),
+            "corrmatch.methods.cps.CPSConfig.factor": ("methods/cps.html#cpsconfig.factor", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPSConfig.unlabelled_off": (
+                "methods/cps.html#cpsconfig.unlabelled_off",
+                "corrmatch/methods/cps.py",
+            ),
+            "corrmatch.methods.cps.CPSConfig.views": ("methods/cps.html#cpsconfig.views", "corrmatch/methods/cps.py"),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1292,6 +1146,40 @@ d = {
                 "methods/fixmatch.html#fixmatchconfig.__post_init__",
                 "corrmatch/methods/fixmatch.py",
             ),
+            "corrmatch.methods.fixmatch.FixMatchConfig.unlabelled_off": (
+                "methods/fixmatch.html#fixmatchconfig.unlabelled_off",
+                "corrmatch/methods/fixmatch.py",
+            ),
+        },
+        "corrmatch.methods.mean_teacher": {
+            "corrmatch.methods.mean_teacher.MeanTeacher": (
+                "methods/mean_teacher.html#meanteacher",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacher.__init__": (
+                "methods/mean_teacher.html#meanteacher.__init__",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacher.after": (
+                "methods/mean_teacher.html#meanteacher.after",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacher.forward": (
+                "methods/mean_teacher.html#meanteacher.forward",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacherConfig": (
+                "methods/mean_teacher.html#meanteacherconfig",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacherConfig.__post_init__": (
+                "methods/mean_teacher.html#meanteacherconfig.__post_init__",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
+                "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
+                "corrmatch/methods/mean_teacher.py",
+            ),
         },
         "corrmatch.methods.supervised": {
             "corrmatch.methods.supervised.Supervised": (
@@ -1309,6 +1197,29 @@ d = {
             "corrmatch.methods.supervised.SupervisedConfig": (
                 "methods/supervised.html#supervisedconfig",
                 "corrmatch/methods/supervised.py",
+            ),
+        },
+        "corrmatch.methods.unimatch": {
+            "corrmatch.methods.unimatch.UniMatch": ("methods/unimatch.html#unimatch", "corrmatch/methods/unimatch.py"),
+            "corrmatch.methods.unimatch.UniMatch.clean_and_perturbed": (
+                "methods/unimatch.html#unimatch.clean_and_perturbed",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatch.forward": (
+                "methods/unimatch.html#unimatch.forward",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatchConfig": (
+                "methods/unimatch.html#unimatchconfig",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatchConfig.__post_init__": (
+                "methods/unimatch.html#unimatchconfig.__post_init__",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatchConfig.unlabelled_off": (
+                "methods/unimatch.html#unimatchconfig.unlabelled_off",
+                "corrmatch/methods/unimatch.py",
             ),
         },
         "corrmatch.models.base": {
@@ -1663,267 +1574,6 @@ d = {
                 "corrmatch/recipes/published.py",
             ),
         },
-        "corrmatch.reproduction.compare": {
-            "corrmatch.reproduction.compare.apart": ("paper/compare.html#apart", "corrmatch/reproduction/compare.py"),
-            "corrmatch.reproduction.compare.dots": ("paper/compare.html#dots", "corrmatch/reproduction/compare.py"),
-            "corrmatch.reproduction.compare.explained": (
-                "paper/compare.html#explained",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.figure1": (
-                "paper/compare.html#figure1",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.measure": (
-                "paper/compare.html#measure",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.measured_in": (
-                "paper/compare.html#measured_in",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.noise": ("paper/compare.html#noise", "corrmatch/reproduction/compare.py"),
-            "corrmatch.reproduction.compare.readable": (
-                "paper/compare.html#readable",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.reproduce_tables": (
-                "paper/compare.html#reproduce_tables",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.side_by_side": (
-                "paper/compare.html#side_by_side",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.verdict": (
-                "paper/compare.html#verdict",
-                "corrmatch/reproduction/compare.py",
-            ),
-        },
-        "corrmatch.reproduction.figures": {
-            "corrmatch.reproduction.figures.Logged": (
-                "paper/figures_5_7_8.html#logged",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.Logged.kind": (
-                "paper/figures_5_7_8.html#logged.kind",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.fig5": (
-                "paper/figures_5_7_8.html#fig5",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.fig7": (
-                "paper/figures_5_7_8.html#fig7",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.fig8": (
-                "paper/figures_5_7_8.html#fig8",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.figure_config": (
-                "paper/figures_5_7_8.html#figure_config",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.finish_axes": (
-                "paper/figures_5_7_8.html#finish_axes",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.logged": (
-                "paper/figures_5_7_8.html#logged",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.need_trusted": (
-                "paper/figures_5_7_8.html#need_trusted",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.of_kind": (
-                "paper/figures_5_7_8.html#of_kind",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_a": (
-                "paper/figures_5_7_8.html#panel_a",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_b": (
-                "paper/figures_5_7_8.html#panel_b",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_c": (
-                "paper/figures_5_7_8.html#panel_c",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_d": (
-                "paper/figures_5_7_8.html#panel_d",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.reproduce_figure": (
-                "paper/figures_5_7_8.html#reproduce_figure",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.shade": (
-                "paper/figures_5_7_8.html#shade",
-                "corrmatch/reproduction/figures.py",
-            ),
-        },
-        "corrmatch.reproduction.paper": {
-            "corrmatch.reproduction.paper.paper_table": (
-                "paper/numbers.html#paper_table",
-                "corrmatch/reproduction/paper.py",
-            ),
-            "corrmatch.reproduction.paper.path": ("paper/numbers.html#path", "corrmatch/reproduction/paper.py"),
-            "corrmatch.reproduction.paper.plot_field": (
-                "paper/numbers.html#plot_field",
-                "corrmatch/reproduction/paper.py",
-            ),
-            "corrmatch.reproduction.paper.source": ("paper/numbers.html#source", "corrmatch/reproduction/paper.py"),
-        },
-        "corrmatch.reproduction.pictures": {
-            "corrmatch.reproduction.pictures.Opened": (
-                "paper/figures_3_4_6_9.html#opened",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.Opened.pair": (
-                "paper/figures_3_4_6_9.html#opened.pair",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.Panel": (
-                "paper/figures_3_4_6_9.html#panel",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.Vote": (
-                "paper/figures_3_4_6_9.html#vote",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig3": (
-                "paper/figures_3_4_6_9.html#fig3",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig4": (
-                "paper/figures_3_4_6_9.html#fig4",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig6": (
-                "paper/figures_3_4_6_9.html#fig6",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig9": (
-                "paper/figures_3_4_6_9.html#fig9",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.label_row": (
-                "paper/figures_3_4_6_9.html#label_row",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.label_rows": (
-                "paper/figures_3_4_6_9.html#label_rows",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.most_telling": (
-                "paper/figures_3_4_6_9.html#most_telling",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.opened": (
-                "paper/figures_3_4_6_9.html#opened",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.panel_rows": (
-                "paper/figures_3_4_6_9.html#panel_rows",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.sampled": (
-                "paper/figures_3_4_6_9.html#sampled",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.tally": (
-                "paper/figures_3_4_6_9.html#tally",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.votes": (
-                "paper/figures_3_4_6_9.html#votes",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.with_map": (
-                "paper/figures_3_4_6_9.html#with_map",
-                "corrmatch/reproduction/pictures.py",
-            ),
-        },
-        "corrmatch.reproduction.reproduce": {
-            "corrmatch.reproduction.reproduce.change": (
-                "paper/runs.html#change",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.check_same": (
-                "paper/runs.html#check_same",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.keep_text": (
-                "paper/runs.html#keep_text",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.lambdas": (
-                "paper/runs.html#lambdas",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.recipes_here": (
-                "paper/runs.html#recipes_here",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.recipes_of": (
-                "paper/runs.html#recipes_of",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.row_config": (
-                "paper/runs.html#row_config",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.run_row": (
-                "paper/runs.html#run_row",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.train_tables": (
-                "paper/runs.html#train_tables",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-        },
-        "corrmatch.reproduction.step_picture": {
-            "corrmatch.reproduction.step_picture.draw_losses": (
-                "paper/figure_2.html#draw_losses",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.fig2": (
-                "paper/figure_2.html#fig2",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.mosaic": (
-                "paper/figure_2.html#mosaic",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.most_classes": (
-                "paper/figure_2.html#most_classes",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.recorded_step": (
-                "paper/figure_2.html#recorded_step",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.route": (
-                "paper/figure_2.html#route",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.sign": (
-                "paper/figure_2.html#sign",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.spot": (
-                "paper/figure_2.html#spot",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.step_tensors": (
-                "paper/figure_2.html#step_tensors",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-        },
         "corrmatch.settings": {
             "corrmatch.settings.differences": ("reference/settings.html#differences", "corrmatch/settings.py"),
             "corrmatch.settings.from_dict": ("reference/settings.html#from_dict", "corrmatch/settings.py"),
@@ -1951,6 +1601,7 @@ d = {
             "corrmatch.testing._said": ("reference/testing.html#_said", "corrmatch/testing.py"),
             "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
             "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
+            "corrmatch.testing.image_forwards": ("reference/testing.html#image_forwards", "corrmatch/testing.py"),
             "corrmatch.testing.milliseconds": ("reference/testing.html#milliseconds", "corrmatch/testing.py"),
             "corrmatch.testing.random_batch": ("reference/testing.html#random_batch", "corrmatch/testing.py"),
             "corrmatch.testing.refuses": ("reference/testing.html#refuses", "corrmatch/testing.py"),
@@ -1963,6 +1614,12 @@ d = {
             "corrmatch.viz.curves.bars": ("reference/curves.html#bars", "corrmatch/viz/curves.py"),
             "corrmatch.viz.curves.curves": ("reference/curves.html#curves", "corrmatch/viz/curves.py"),
             "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
+        },
+        "corrmatch.viz.diagram": {
+            "corrmatch.viz.diagram.who_teaches_whom": (
+                "reference/diagram.html#who_teaches_whom",
+                "corrmatch/viz/diagram.py",
+            )
         },
         "corrmatch.viz.inspect": {
             "corrmatch.viz.inspect.board_pictures": (
