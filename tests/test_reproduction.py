@@ -27,7 +27,7 @@ from corrmatch.recipes.published import RECIPES, Recipe, labelled_only, toy, usi
 from reproduction import figures, pictures, step_picture
 from reproduction.compare import apart, explained, measure, measured_in, noise, readable, verdict
 from reproduction.paper import TABLES, paper_table, plot_field, source
-from reproduction.runs import RUNS, change, check_same, recipes_of, row_config
+from reproduction.runs import ALONE, RUNS, change, check_same, recipes_of, row_config
 
 SMALL = {
     "data.crop": 48,
@@ -374,7 +374,7 @@ def test_pictures_show_what_their_heads_say(short, scenes):
     strict, loose, ours = map(of, pictures.fig6([short], rows=(0,)).axes[1:4])
     assert strict <= ours and strict <= loose, "a stricter threshold selects less"
     base = change(toy(), SMALL | {"out": str(short.parent), "data.root": str(scenes), "steps": 1})
-    off = change(base, {"name": "off", "method.pixel": False, "method.region": False})
+    off = change(base, {"name": "off"} | ALONE)
     for config, call in ((off, pictures.with_map), (using(base, "supervised", "alone"), pictures.opened)):
         run = trainer.train(config, progress=False).folder
         with pytest.raises(ValueError, match="give a run of CorrMatch"):
