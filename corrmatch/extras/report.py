@@ -32,7 +32,6 @@ from ..engine.results import load_method, spent
 from ..engine.runs import find_device, read_log, write_atomic
 from ..engine.trainer import open_data
 from ..methods import Method
-from ..methods.corrmatch.method import CorrMatch
 from ..recipes.published import RECIPES
 from ..viz.curves import RATIOS, curves, terms_of
 from ..viz.inspect import POINTS, looks, pixel
@@ -321,7 +320,6 @@ def report(
         "environment": environment,
         "curves": plots(log, scores),
         "time": time,
-        "map_of": config.method.pixel if isinstance(method, CorrMatch) else None,  # None: the method has no map
         "tau": tau,
         "scored": bool(split.val),
     }
@@ -341,7 +339,7 @@ def report(
             "red": RED,
             "blue": BLUE,
             "ranked": ranked(method.predictor, views, each, classes, config, images),
-            "unlabelled": unlabelled(method, views, classes, config, images) if tau is not None else [],
+            "unlabelled": unlabelled(method, views, classes, config, images),
         }
     page = render(title=f"Run {config.name}", facts=facts, **values)
     write_atomic(path, lambda part: part.write_text(page, encoding="utf-8"))
