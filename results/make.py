@@ -23,7 +23,7 @@ from corrmatch.viz.curves import curves
 from corrmatch.viz.inspect import explain, run_picture
 from corrmatch.reproduction.paper import TABLES
 from corrmatch.viz.curves import bars
-from corrmatch.engine.results import collect, load_run, over_seeds, score_table, validation_views
+from corrmatch.engine.results import collect, load_method, load_run, over_seeds, score_table, validation_views
 from corrmatch.engine.runs import read_log
 
 HERE = Path(__file__).parent
@@ -90,16 +90,16 @@ def pictures(root: str | None):
         draw(curves(dict(reversed(logs.items())), scores), "curves")
         draw(bars(score_table(runs, root=data)), "classes")
         panels, titles = [], []
-        net, classes, config = load_run(runs["CorrMatch"], "last")
+        method, classes, config = load_method(runs["CorrMatch"], "last")
         views = validation_views(config, data)
         if recipe == "toy":
-            draw(run_picture(net, views, classes, logs["CorrMatch"]["tau"].iloc[-1], rows=range(4)), "images")
+            draw(run_picture(method, views, classes, method.confident_at, rows=range(4)), "images")
             continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():
                 panels.append(colour(predict(load_run(run, "last")[0], views[i]["image"]), classes))
                 titles.append(m)
-            e = explain(net, views[i]["image"], logs["CorrMatch"]["tau"].iloc[-1])
+            e = explain(method, views[i]["image"])
             panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]
             titles += ["trusted alone", "regions have spread"]
         fig = show_images(panels, titles, columns=len(runs) + 2)
