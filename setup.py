@@ -28,11 +28,12 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=[lib, f"{lib}.*"]),
-    package_data={lib: ["assets/**/*"]},
+    package_data={lib: ["assets/**/*", "py.typed"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "browser", "tensorboard", "timm", "onnx")
+        extra: cfg[f"{extra}_requirements"].split()
+        for extra in ("dev", "browser", "tensorboard", "timm", "lite", "onnx")
     },
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{lib}={lib}._modidx:d"]},
     zip_safe=False,

@@ -3,15 +3,15 @@
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 import torch
 import torch.nn.functional as F
 from torchvision.models.resnet import Bottleneck
-from corrmatch.models.deeplab import ResNet
-from corrmatch.methods.corrmatch.threshold import DynamicThreshold
-from corrmatch.methods.corrmatch.method import CorrMatchConfig
 from corrmatch.engine.config import OptimConfig
-from corrmatch.methods.corrmatch.method import CorrMatch, train_step
 from corrmatch.engine.state import make_optimizers, poly_lr
+from corrmatch.methods.base import Clock
+from corrmatch.methods.corrmatch.method import CorrMatch, CorrMatchConfig
+from corrmatch.models.deeplab import DeepLabV3Plus, ResNet
 
 FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
@@ -49,33 +49,53 @@ def stored_dropout(keeps):
     assert not keeps, f"{len(keeps)} stored draws were not used"
 
 
-def golden_net(d, dtype=torch.float64):
-    "The narrow network of the recording with its starting weights."
+def recorded_name(name: str) -> str:
+    "The name that a parameter of the method has in the recording, where segmenter and correlation are one network."
+    return name.removeprefix("net.")
+
+
+def golden_method(d, dtype=torch.float64):
+    "The narrow network of the recording as a method, with its starting weights; and the settings of the recording."
     cfg = {k.split(".", 1)[1]: v for k, v in d.items() if k.startswith("cfg.")}
-    div = int(cfg["width_div"])
-    backbone = ResNet((Bottleneck, tuple(cfg["layers"].tolist())), "deep", 64 // div, int(cfg["output_stride"]))
     state = {k.split(".", 1)[1]: v for k, v in d.items() if k.startswith("state0.")}
-    net = CorrMatch(
-        backbone,
-        state["classifier.weight"].shape[0],
-        256 // div,
-        channels=256 // div,
-        low_channels=48 // div,
-        rates=tuple(cfg["rates"].tolist()),
+    stem, rates = state["backbone.conv1.0.weight"].shape[0], tuple(cfg["rates"].tolist())
+
+    def build():
+        backbone = ResNet((Bottleneck, tuple(cfg["layers"].tolist())), "deep", stem, int(cfg["output_stride"]))
+        channels, low = state["classifier.weight"].shape[1], state["reduce.0.weight"].shape[0]
+        return DeepLabV3Plus(backbone, state["classifier.weight"].shape[0], channels, low, rates)
+
+    settings = CorrMatchConfig(
+        projection=state["proj.0.weight"].shape[0],
+        num_shapes=len(d["it0.index_weak"]),
+        threshold_init=float(cfg["threshold_init"]),
     )
-    net.load_state_dict(state)
-    return net.to(dtype).train(), cfg
+    method = CorrMatch(settings, build)
+    ours = {name: recorded_name(name) for name in method.state_dict() if name != "_extra_state"}
+    assert sorted(ours.values()) == sorted(state), "the recording has the same names"
+    method.load_state_dict(method.state_dict() | {name: state[there] for name, there in ours.items()})
+    return method.to(dtype).train(), cfg
+
+
+@contextmanager
+def kept_pseudo_labels(method):
+    "A list that gets the pseudo-labels of every step of a method."
+    scope, seen = type(method).forward.__globals__, []
+    real = scope["pseudo_labels"]
+
+    def keep(*args, **options):
+        seen.append(real(*args, **options))
+        return seen[-1]
+
+    with mock.patch.dict(scope, pseudo_labels=keep):
+        yield seen
 
 
 def replay(d):
-    "Yield (name of the iteration, losses, pseudo labels, threshold, net, optimizer) after each recorded iteration."
-    net, cfg = golden_net(d)
-    optim = OptimConfig(float(cfg["lr"]), float(cfg["head_multiplier"]))
-    optimizer, threshold, total = (
-        make_optimizer(net, optim),
-        DynamicThreshold(float(cfg["threshold_init"]), 0.999),
-        int(cfg["total_iters"]),
-    )
+    "Yield (name of the iteration, losses, pseudo-labels, method, optimiser) after each recorded iteration."
+    method, cfg = golden_method(d)
+    optim, total = OptimConfig(float(cfg["lr"]), float(cfg["head_multiplier"])), int(cfg["total_iters"])
+    optimizer = make_optimizers(method, optim)["main"]
     for step, it in enumerate(sorted({k.split(".")[0] for k in d if k.startswith("it")})):
         t = lambda name: d[f"{it}.{name}"]
         f = lambda name: t(name).double()
@@ -92,44 +112,42 @@ def replay(d):
         }
         for group in optimizer.param_groups:
             group["lr"] = poly_lr(optim.lr * group["factor"], step, total)
-        with stored_dropout([t("keep_c1"), t("keep_c4"), t("keep_proj_weak"), t("keep_proj_strong")]):
-            losses, pseudo = train_step(net, batch, threshold, CorrMatchConfig(), index=t("index_weak"))
+        keeps = [t("keep_c1"), t("keep_c4"), t("keep_proj_weak"), t("keep_proj_strong")]
+        with stored_dropout(keeps), kept_pseudo_labels(method) as pseudo:
+            losses = method("main", batch, Clock(step, total), index=t("index_weak"))
         optimizer.zero_grad()
-        losses["total"].backward()
+        losses.total.backward()
         optimizer.step()
-        yield it, losses, pseudo, threshold.value, net, optimizer
+        yield it, losses, pseudo[0], method, optimizer
 
 
 def check(d, tol=1e-6):
     "Assert that every recorded number is reproduced; returns the largest deviation of any loss."
     worst = 0.0
-    for step, (it, losses, pseudo, tau, net, optimizer) in enumerate(replay(d)):
+    for step, (it, losses, pseudo, method, optimizer) in enumerate(replay(d), 1):
         t = lambda name: d[f"{it}.{name}"]
         for recorded, name in NAMES.items():
-            gap = abs(losses[name].item() - t(recorded).item())
-            assert gap < tol, f"{it} {name}: {losses[name].item()} here, {t(recorded).item()} recorded"
+            gap = abs(losses.terms[name].item() - t(recorded).item())
+            assert gap < tol, f"{it} {name}: {losses.terms[name].item()} here, {t(recorded).item()} recorded"
             worst = max(worst, gap)
-        assert abs(tau - t("threshold").item()) < 1e-9
+        assert abs(method.threshold.value - t("threshold").item()) < 1e-9
         for name, ours in (
             ("labels_out", pseudo.labels),
             ("mask_out", pseudo.mask),
             ("mask_confident", pseudo.confident),
         ):
-            assert torch.equal(ours.long(), t(name).long()), (
-                f"{it} {name}: {(ours.long() != t(name).long()).sum()} pixels differ"
-            )
-        rates = [
-            poly_lr(float(d["cfg.lr"]) * g["factor"], step + 1, int(d["cfg.total_iters"]))
-            for g in optimizer.param_groups
-        ]
+            different = (ours.long() != t(name).long()).sum()
+            assert not different, f"{it} {name}: {different} pixels differ"
+        factors = sorted({group["factor"] for group in optimizer.param_groups})  # encoder, head
+        rates = [poly_lr(float(d["cfg.lr"]) * factor, step, int(d["cfg.total_iters"])) for factor in factors]
         assert torch.allclose(torch.tensor(rates, dtype=torch.float64), t("lr_after"), rtol=1e-12)
-        grads = torch.stack([p.grad.norm() for _, p in sorted(net.named_parameters())])
-        assert (grads - t("grad_norms")).abs().max() < 1e-6, (grads - t("grad_norms")).abs().max()
-        norms = torch.stack([v.double().norm() for _, v in sorted(net.state_dict().items())])
-        assert (norms - t("state_norms")).abs().max() < 1e-6, (norms - t("state_norms")).abs().max()
-        for key in (k for k in d if k.startswith(f"{it}.grad.")):
-            ours = dict(net.named_parameters())[key.split(".grad.")[1]].grad
-            assert (ours - d[key]).abs().max() < 1e-6, key
-    for key in (k for k in d if k.startswith("state2.")):
-        assert (net.state_dict()[key[7:]].double() - d[key].double()).abs().max() < 1e-6, key
+        grads = {recorded_name(n): p.grad for n, p in method.named_parameters()}
+        state = {recorded_name(n): v.double() for n, v in method.state_dict().items() if n != "_extra_state"}
+        for what, ours in (("grad_norms", grads), ("state_norms", state)):
+            if f"{it}.{what}" in d:
+                norms = torch.stack([v.norm() for _, v in sorted(ours.items())])
+                assert (norms - t(what)).abs().max() < 1e-6, (what, (norms - t(what)).abs().max())
+        for prefix, ours in ((f"{it}.grad.", grads), (f"state{step}.", state)):
+            for key in (k for k in d if k.startswith(prefix)):
+                assert (ours[key.removeprefix(prefix)] - d[key].double()).abs().max() < 1e-6, key
     return worst

@@ -6,18 +6,24 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from corrmatch.methods.corrmatch.method import CorrMatchConfig
-from corrmatch.models.build import ModelConfig
+from corrmatch.methods.base import Clock
+from corrmatch.methods.corrmatch.method import (
+    CorrMatch,
+    CorrMatchConfig,
+    Predictions,
+    Pseudo,
+    corrmatch_loss,
+    make_threshold,
+)
+from corrmatch.models.build import ModelConfig, build_segmenter
 from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, propagate, shapes_from_rows
 from corrmatch.data.check import Classes
 from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate, predict, scores
 from corrmatch.nn.losses import OHEM
-from corrmatch.methods.corrmatch.method import Predictions, Pseudo, corrmatch_loss
 from corrmatch.methods.corrmatch.propagation import propagate_regions
-from corrmatch.methods.corrmatch.method import make_threshold
-from corrmatch.methods.corrmatch.method import build_net, train_step
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 from corrmatch.data.views import cutmix_box, normalise, resize_crop_flip, strong_view
+from replay import kept_pseudo_labels
 
 settings.register_profile("bounded", max_examples=30, deadline=None, derandomize=True)
 settings.load_profile("bounded")
@@ -27,6 +33,7 @@ CLASSES, SCALES, SHARES, TYPES = (
     (0.0, 0.3, 1.0),
     (torch.float32, torch.bfloat16),
 )
+TINY = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, weights=None)
 small, seeds = st.integers(1, 9), st.integers(0, 10**6)
 drawn = lambda *options: st.sampled_from(options)
 
@@ -157,7 +164,7 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
     valid, confident = some(seed, share, 2, h, w), some(seed + 1, sure, 2, h, w)
     labels = torch.randint(k, (2, h, w), generator=torch.Generator().manual_seed(seed))
     pseudo = Pseudo(labels, confident & valid, valid, labels, confident & valid, confident & valid, valid)
-    terms = corrmatch_loss(
+    total, terms, _ = corrmatch_loss(
         Predictions(*logits[:2]),
         labels.masked_fill(~valid, 255),
         Predictions(*logits[2:5]),
@@ -166,7 +173,7 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
         ohem=OHEM(0.7, 3) if ohem else None,
         soft=soft,
     )
-    terms["total"].backward()
+    total.backward()
     assert finite(*terms.values()) and all(t >= -1e-4 for t in terms.values()), terms
     assert finite(*(x.grad for x in logits if x.grad is not None))
     if not valid.any():
@@ -187,11 +194,10 @@ def test_losses_are_finite_and_zero_where_nothing_counts(h, w, k, scale, share, 
 )
 def test_a_whole_step_is_finite(crop, k, dtype, share, ignored, init, seed):
     torch.manual_seed(seed)
-    net = build_net(
-        ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, projection=8, weights=None), k
-    )
+    config = CorrMatchConfig(projection=8, num_shapes=4, threshold_init=init)
+    method = CorrMatch(config, lambda: build_segmenter(TINY, k))
     if dtype == torch.bfloat16:
-        net.autocast = dtype
+        method.net.autocast = dtype
     labels = torch.full((2, crop, crop), 255) if ignored else torch.randint(k, (2, crop, crop))
     box = torch.stack([cutmix_box(crop), cutmix_box(crop)])
     batch = {
@@ -202,11 +208,13 @@ def test_a_whole_step_is_finite(crop, k, dtype, share, ignored, init, seed):
         "valid_u": some(seed, share, 2, crop, crop),
         "box": box,
     }
-    losses, pseudo = train_step(net, batch, DynamicThreshold(init), CorrMatchConfig(num_shapes=4))
-    losses["total"].backward()
-    assert finite(*losses.values(), *(p.grad for p in net.parameters() if p.grad is not None))
+    with kept_pseudo_labels(method) as seen:
+        losses = method("main", batch, Clock())
+    losses.total.backward()
+    assert finite(*losses.terms.values(), *(p.grad for p in method.parameters() if p.grad is not None))
     if ignored:
-        assert losses["sup_hard"] == losses["sup_corr"] == 0
+        assert losses.terms["sup_hard"] == losses.terms["sup_corr"] == 0
+    (pseudo,) = seen
     assert not (pseudo.mask & ~pseudo.valid).any()
 
 
@@ -224,9 +232,7 @@ def test_an_image_of_any_size_gives_a_crop(w, h, crop, seed):
 @settings(max_examples=15)
 @given(st.integers(1, 70), drawn(1, 2, 33, 70), drawn(*MODES), st.integers(1, 40), drawn(2, 150))
 def test_an_image_of_any_size_is_predicted(h, w, mode, size, k):
-    net = build_net(
-        ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, projection=8, weights=None), k
-    ).eval()
+    net = build_segmenter(TINY, k).eval()
     image = torch.randn(3, h, w, generator=torch.Generator().manual_seed(h))
     with torch.inference_mode():
         s = scores(net, image[None], mode, size)

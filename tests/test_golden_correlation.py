@@ -1,4 +1,4 @@
-"Map, correlated logits, shapes and gradients against the authors' implementation: the complete file of reference tensors."
+"Map, propagated logits, shapes and gradients against the authors' implementation: the complete file of reference tensors."
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ from corrmatch.methods.corrmatch.correlation import (
     Correlation,
     correlation_map,
     correlation_rows,
-    propagate,
-    resize,
     shapes_from_rows,
 )
+from corrmatch.methods.corrmatch.propagation import propagate_pixels
+from corrmatch.models.deeplab import resize
 
 FULL = (
     Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.skipif(
 # the recorded root of K is single precision in both
 PRECISIONS = {"f32": (torch.float32, 1e-5), "f64": (torch.float64, 1e-6)}
 CASES = ("square", "rect", "full", "constant")
-CHUNKS = (None, 7)  # whole map; chunks that do not divide 25, 54, 81
 
 
 def build(case, dtype):
@@ -38,24 +37,20 @@ def build(case, dtype):
     return of, net, of["feature"].to(dtype).requires_grad_(), of["logits"].to(dtype)
 
 
-@pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_shapes(case, precision, chunk):
+def test_values_and_shapes(case, precision):
     dtype, tol = PRECISIONS[precision]
     of, net, feature, logits = build(case, dtype)
-    if chunk:
-        net.max_map_bytes = chunk * len(feature) * feature[0, 0].numel() * feature.element_size()
     w1, w2 = net.conv1(feature).flatten(2), net.conv2(feature).flatten(2)
     small = resize(logits, feature.shape[-2:])
     up, shapes = net(feature, logits, index=of["index"])
     got = {
         "corr": correlation_map(w1, w2),
         "logits_small": small,
-        "corr_logits": propagate(small.flatten(2), w1, w2, chunk).view_as(small),
+        "corr_logits": propagate_pixels(small.flatten(2), correlation_map(w1, w2)).view_as(small),
         "corr_logits_up": up,
     }
-    assert net.chunk(small.flatten(2)) == chunk or chunk is None
     compared = 0
     for name, value in got.items():
         want = of.get(f"{name}_{precision}")
@@ -71,12 +66,11 @@ def test_values_and_shapes(case, precision, chunk):
     assert case != "constant" or not shapes.any()
 
 
-@pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("case", ("square", "rect", "full"))
-def test_gradients(case, chunk):
+def test_gradients(case):
     of, net, feature, logits = build(case, torch.float64)
     small = resize(logits, feature.shape[-2:]).flatten(2)
-    out = propagate(small, net.conv1(feature).flatten(2), net.conv2(feature).flatten(2), chunk)
+    out = propagate_pixels(small, correlation_map(net.conv1(feature).flatten(2), net.conv2(feature).flatten(2)))
     (out * of["G"].double().flatten(2)).sum().backward()
     got = {
         "feature": feature,

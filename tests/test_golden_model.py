@@ -1,6 +1,7 @@
 "The network against the authors' implementation: full-width models filled by rule, and the narrow one with stored weights."
 
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -18,31 +19,30 @@ FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
 GOLDEN = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
 FULL, NARROW = GOLDEN / "model_full.safetensors", GOLDEN / "model_narrow.safetensors"
 NOT_HERE = "the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"
-FILES = [
-    pytest.param(FIXTURES / FULL.name, id="fixture"),
-    pytest.param(FULL, id="full", marks=pytest.mark.skipif(not FULL.exists(), reason=NOT_HERE)),
-]
-CASES = {
-    "mini_os8": ((Bottleneck, (1, 1, 1, 1)), 5, 8, (6, 12, 18), False),
-    "mini_os16": ((Bottleneck, (1, 1, 1, 1)), 5, 16, (12, 24, 36), False),
-    "resnet50_os16_multigrid": ("resnet50", 21, 16, (6, 12, 18), True),
-    "resnet101_os8": ("resnet101", 21, 8, (6, 12, 18), False),
-}
+# What the file does not hold: the blocks of each stage and the rates of the ASPP. Classes, stride, multi grid and
+# the stored channels follow from names and shapes.
+BLOCKS = {"mini": (Bottleneck, (1, 1, 1, 1)), "resnet50": "resnet50", "resnet101": "resnet101"}
+RATES = {"mini_os16": (12, 24, 36)}  # the others: 6, 12, 18
 TOL = 1e-4  # float32 here, float64 there
 
 
-class Net(DeepLabV3Plus):
+def build(blocks, num_classes, stride, rates, stem=64, multi_grid=False, channels=256, low=48, projection=256):
     "The segmenter with the two parts of the correlation branch, under the recorded names."
+    net = DeepLabV3Plus(ResNet(blocks, "deep", stem, stride, multi_grid), num_classes, channels, low, rates)
+    net.proj = Projection(net.backbone.channels[-1], projection)
+    net.corr = Correlation(projection, num_classes)
+    return net
 
-    def __init__(self, backbone, num_classes, projection=256, **kw):
-        super().__init__(backbone, num_classes, **kw)
-        self.proj, self.corr = Projection(backbone.channels[-1], projection), Correlation(projection, num_classes)
 
-    def everything(self, images, index):
-        stages = self.backbone(images)
-        logits = self.decode(stages[0], stages[3], images.shape[-2:])
-        proj = self.proj(stages[3])
-        return *stages, proj, logits, *self.corr(proj, logits, len(index), index)
+def everything(net, images, index):
+    "Four stages, projected features, logits, propagated logits and shapes."
+    c1, c2, c3, c4 = net.backbone(images)
+    logits, proj = net.decode({"low": c1, "high": c4}, images.shape[-2:]), net.proj(c4)
+    return c1, c2, c3, c4, proj, logits, *net.corr(proj, logits, len(index), index)
+
+
+def cases(file: Path) -> list[str]:
+    return sorted({k.split(".")[0] for k in load_file(file)}) if file.exists() else []
 
 
 def value(name: str, like: torch.Tensor) -> torch.Tensor:
@@ -69,6 +69,7 @@ def value(name: str, like: torch.Tensor) -> torch.Tensor:
 def close(got, want, what):
     assert got.shape == want.shape and got.dtype == want.dtype, what
     assert (got - want).abs().max() < TOL, (what, (got - want).abs().max().item())
+    return what
 
 
 def nearly_equal(shapes, want, what):
@@ -87,58 +88,55 @@ def test_fill_rule_check_values():
         "backbone.bn1.weight": [0.90310723, 1.15955186, 0.85848099, 1.15404630],
     }
     with torch.device("meta"):
-        state = Net(ResNet(), 21).state_dict()
+        state = build("resnet101", 21, 8, (12, 24, 36)).state_dict()
     for name, numbers in want.items():
         assert (value(name, state[name]).flatten()[:4] - torch.tensor(numbers)).abs().max() < 1e-8, name
 
 
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("file, case", [(f, c) for f in (FIXTURES / FULL.name, FULL) for c in cases(f)])
 @torch.inference_mode()
 def test_full_width(file, case):
-    d = load_file(file)
-    d = {k.removeprefix(f"{case}."): v for k, v in d.items() if k.startswith(f"{case}.")}
-    if not d:
-        pytest.skip(f"the committed fixture leaves out {case}")
-    depth, classes, stride, rates, grid = CASES[case]
+    d = {k.removeprefix(f"{case}."): v for k, v in load_file(file).items() if k.startswith(f"{case}.")}
+    name, stride = re.match(r"(\w+?)_os(\d+)", case).groups()
+    classes = next((d[k].shape[1] for k in ("out", "corr_out") if k in d), 21)
     with torch.device("meta"):
-        net = Net(ResNet(depth, "deep", 64, stride, grid), classes, rates=rates)
+        rates = RATES.get(case, (6, 12, 18))
+        net = build(BLOCKS[name], classes, int(stride), rates, multi_grid="multigrid" in case)
     net = net.to_empty(device="cpu").eval()
     net.load_state_dict({k: value(k, v) for k, v in net.state_dict().items()})
-    *stages, _, logits, corr, shapes = net.everything(d["image"], d.get("index", torch.arange(2)))
-    for i, c in enumerate(stages, 1):
+    *stages, _, logits, corr, shapes = everything(net, d["image"], d.get("index", torch.arange(2)))
+    got = {"out": logits, "corr_out": corr}
+    for i, stage in enumerate(stages, 1):
         if f"c{i}_sub" in d:
-            close(c[:, :: 4 if case == "mini_os8" else 8], d[f"c{i}_sub"], f"c{i}")
-    if "out" in d:
-        close(logits, d["out"], "out")
-    if "corr_out" in d:
-        close(corr, d["corr_out"], "corr_out")
+            got[f"c{i}_sub"] = stage[:, :: stage.shape[1] // d[f"c{i}_sub"].shape[1]]
+    compared = [close(tensor, d[what], what) for what, tensor in got.items() if what in d]
+    assert compared
     if "shapes" in d:
         nearly_equal(shapes, d["shapes"], "shapes")
 
 
+def narrow_settings() -> list:
+    "(output stride, rates) of every prediction in the narrow file."
+    names = load_file(NARROW) if NARROW.exists() else {}
+    found = [re.fullmatch(r"os(\d+)\.rates([\d_]+)\.out", k) for k in names]
+    return sorted((int(m[1]), tuple(map(int, m[2].split("_")))) for m in found if m)
+
+
 @pytest.mark.skipif(not NARROW.exists(), reason=NOT_HERE)
-@pytest.mark.parametrize("rates", [(6, 12, 18), (12, 24, 36)])
-@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("stride, rates", narrow_settings())
 @pytest.mark.parametrize("dtype, tol", [(torch.float32, TOL), (torch.float64, 1e-6)])
 @torch.inference_mode()
 def test_narrow(stride, rates, dtype, tol):
     d = load_file(NARROW)
     state = {k.removeprefix("state."): v for k, v in d.items() if k.startswith("state.")}
-    div = int(d["width_div"])
     blocks = tuple(
         1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"backbone.layer{s}.")) for s in range(1, 5)
     )
-    net = Net(
-        ResNet((Bottleneck, blocks), "deep", 64 // div, stride),
-        len(state["classifier.bias"]),
-        256 // div,
-        channels=256 // div,
-        low_channels=48 // div,
-        rates=rates,
-    )
+    widths = {"stem": "backbone.conv1.0", "channels": "fuse.0", "low": "reduce.0", "projection": "proj.0"}
+    widths = {part: len(state[f"{name}.weight"]) for part, name in widths.items()}
+    net = build((Bottleneck, blocks), len(state["classifier.bias"]), stride, rates, **widths)
     net = load_weights(net, state).to(dtype).eval()
-    *stages, proj, logits, corr, shapes = net.everything(d[f"os{stride}.image"].to(dtype), d[f"os{stride}.index"])
+    *stages, proj, logits, corr, shapes = everything(net, d[f"os{stride}.image"].to(dtype), d[f"os{stride}.index"])
     setting = f"os{stride}.rates{'_'.join(map(str, rates))}"
     want = {f"os{stride}.c{i}": c for i, c in enumerate(stages, 1)} | {
         f"os{stride}.proj": proj,
@@ -155,7 +153,7 @@ def test_narrow(stride, rates, dtype, tol):
 
 def test_state_dict_of_the_resnet101_build():
     with torch.device("meta"):
-        net = Net(ResNet(), 21)
+        net = build("resnet101", 21, 8, (12, 24, 36))
     assert len(net.state_dict()) == 703 and sum(p.numel() for p in net.parameters()) == 64_198_239
     readme = GOLDEN / "README.md"
     if not readme.exists():

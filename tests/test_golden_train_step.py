@@ -13,5 +13,5 @@ def test_one_iteration_of_the_fixture():
     not (GOLDEN / "train_step.safetensors").exists(),
     reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)",
 )
-def test_two_iterations_of_the_full_recording():
+def test_every_iteration_of_the_full_recording():
     assert check(load_file(GOLDEN / "train_step.safetensors")) < 1e-6

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import unicodedata
 import zlib
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from corrmatch.testing import Trap
 from test_data_faults import CLASSES, SIZE, Sample, bomb, data, labels_of, mask, picture
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:Corrupt EXIF", "ignore:Truncated File Read", "ignore:Detected pickle protocol"
+    "ignore:.*Corrupt EXIF", "ignore:.*Truncated File Read", "ignore:Detected pickle protocol"
 )
 fuzz = settings(max_examples=200, deadline=None, derandomize=True)
 
@@ -108,7 +109,7 @@ def test_a_name_may_be_anything_that_can_be_printed(tmp_path, name):
     put(sample, f"{name}.png", data(picture()))
     sample.write(sample.mask, name, mask(labels_of(0)))
     sample.lines("labelled", raw=f"a\n{name}\r\n")
-    assert sample.check() == [] and name in Folder(sample.root).ids
+    assert sample.check() == [] and unicodedata.normalize("NFC", name) in Folder(sample.root).ids
 
 
 # What is refused
@@ -158,10 +159,10 @@ def text_bomb():
 
 REFUSED = {
     "a link to itself": (loop, ["c.png", "cannot be decoded"]),
-    "a mask that is a link to itself": (loop_of_masks, ["a.png", "no such mask"]),
+    "a mask that is a link to itself": (loop_of_masks, ["a.png", "cannot be decoded"]),
     "a pipe": (pipe, ["c.png", "a pipe or a device"]),
     "a mask that is a pipe": (pipe_of_masks, ["a.png", "a pipe or a device"]),
-    "a folder": (folder, ["c.png", "cannot be decoded"]),
+    "a folder": (folder, ["c.", "it is not there"]),
     "a truncated JPEG": (
         lambda s: replace_image(s, "c", "c.jpg", data(picture(), "JPEG", quality=95)[:-300]),
         ["c.jpg", "cannot be decoded"],

@@ -114,7 +114,7 @@ def test_a_row_points_to_what_exists(row):
 GOOD = [
     "Eq. 5",
     "",
-    "[04_propagation](book/07_propagation.ipynb), *Literal transcription*",
+    "[04_propagation](book/07_propagation.ipynb), *Reference implementation*",
     "`propagation.propagate_pixels`<br>`golden_propagation::pixels`",
     "`corrmatch recipes`",
 ]
@@ -126,9 +126,9 @@ GOOD = [
         (2, "[04_propagation](book/07_propagation.ipynb), *No such section*", "section"),
         (2, "[99_none](99_none.ipynb), *Cost*", "page"),
         (3, "`propagation.nothing`<br>`golden_propagation::pixels`", "propagation.nothing"),
-        (3, "`propagation.count`<br>`golden_propagation::nothing`", "test"),
-        (3, "`propagation.count`<br>*Exercises*, *none*", "asserted"),
-        (3, "`propagation.count`", "asserted"),
+        (3, "`propagation.propagate_regions`<br>`golden_propagation::nothing`", "test"),
+        (3, "`propagation.propagate_regions`<br>*Exercises*, *none*", "asserted"),
+        (3, "`propagation.propagate_regions`", "asserted"),
         (4, "`corrmatch dance`", "command"),
         (4, "`corrmatch train toy --no-such-flag`", "understood"),
         (4, "`corrmatch reproduce fig99`", "fig99"),

@@ -21,8 +21,9 @@ def test_the_list_covers_what_can_change():
     old = committed()
     assert LIST.read_text().startswith("# ") and old.index.tolist() == list(range(1, 21))
     assert {"sup_hard", "sup_corr", "unsup_hard", "unsup_fp", "unsup_soft", "unsup_corr", "total", "tau"} <= set(old)
-    assert (old["confident"] > 0.05).sum() > 10 and (old["spread"] > old["confident"]).any(), (
-        "pixels must be trusted and regions spread, or nothing is compared"
+    confident, mask = old["confident_ratio"], old["mask_ratio"]
+    assert (confident > 0.05).sum() > 10 and (mask > confident).any(), (
+        "pixels must be confident and regions accepted, or nothing is compared"
     )
 
 

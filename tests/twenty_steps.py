@@ -43,7 +43,7 @@ def everywhere():
 
 
 def steps(n: int = 20) -> pd.DataFrame:
-    "All losses, the threshold and the trusted shares of the first steps."
+    "All losses, the threshold, the ratio of confident pixels and the mask ratio of the first steps."
     rows = []
     with TemporaryDirectory() as folder, everywhere():
         make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=2, size=64)
