@@ -234,12 +234,13 @@ def unlabelled(method: Method, views, classes: Classes, config: Config, count: i
         photo = denormalise(image)
         for point in POINTS:
             photo = mark(photo, *pixel(point, photo.shape[:2]))
-        share = lambda mask: f"{100 * e[mask].float().mean():.0f} % of the image; the rest is white"
+        share = lambda mask: f"{100 * mask.float().mean():.0f} % of the image; the rest is white"
         words = {
             "prediction": f"Predicted labels: {shares(e['labels'], classes)}.",
-            "pseudo labels": f"Confident pixels, {share('confident')}.",
-            "after propagation": f"Confident pixels after propagation, {share('mask')}.",
+            "pseudo labels": f"Confident pixels, {share(e['confident'])}.",
         }
+        if "after propagation" in e:
+            words["after propagation"] = f"Confident pixels after propagation, {share(e['after propagation'] != 255)}."
         pictures = [
             picture(photo, "image, points 1 to 3", f"The image {id} with three marked points.", photo=True),
             picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
