@@ -32,6 +32,10 @@ d = {
                 "reference/benchmarks.html#draw_report",
                 "corrmatch/benchmarks/bench.py",
             ),
+            "corrmatch.benchmarks.bench.exchanged": (
+                "reference/benchmarks.html#exchanged",
+                "corrmatch/benchmarks/bench.py",
+            ),
             "corrmatch.benchmarks.bench.feeding": (
                 "reference/benchmarks.html#feeding",
                 "corrmatch/benchmarks/bench.py",
@@ -173,10 +177,6 @@ d = {
                 "reference/loops.html#predict_literal",
                 "corrmatch/benchmarks/literal.py",
             ),
-            "corrmatch.benchmarks.literal.regions_literal": (
-                "reference/loops.html#regions_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
             "corrmatch.benchmarks.literal.step_literal": (
                 "reference/loops.html#step_literal",
                 "corrmatch/benchmarks/literal.py",
@@ -189,12 +189,15 @@ d = {
             "corrmatch.cli.Bench.__call__": ("howto/command_line.html#bench.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Check": ("howto/command_line.html#check", "corrmatch/cli.py"),
             "corrmatch.cli.Check.__call__": ("howto/command_line.html#check.__call__", "corrmatch/cli.py"),
+            "corrmatch.cli.Choice": ("howto/command_line.html#choice", "corrmatch/cli.py"),
             "corrmatch.cli.Demo": ("howto/command_line.html#demo", "corrmatch/cli.py"),
             "corrmatch.cli.Demo.__call__": ("howto/command_line.html#demo.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Evaluate": ("howto/command_line.html#evaluate", "corrmatch/cli.py"),
             "corrmatch.cli.Evaluate.__call__": ("howto/command_line.html#evaluate.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Export": ("howto/command_line.html#export", "corrmatch/cli.py"),
             "corrmatch.cli.Export.__call__": ("howto/command_line.html#export.__call__", "corrmatch/cli.py"),
+            "corrmatch.cli.Methods": ("howto/command_line.html#methods", "corrmatch/cli.py"),
+            "corrmatch.cli.Methods.__call__": ("howto/command_line.html#methods.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Predict": ("howto/command_line.html#predict", "corrmatch/cli.py"),
             "corrmatch.cli.Predict.__call__": ("howto/command_line.html#predict.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Prepare": ("howto/command_line.html#prepare", "corrmatch/cli.py"),
@@ -210,27 +213,45 @@ d = {
             "corrmatch.cli.Train": ("howto/command_line.html#train", "corrmatch/cli.py"),
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.any_recipe": ("howto/command_line.html#any_recipe", "corrmatch/cli.py"),
+            "corrmatch.cli.choose": ("howto/command_line.html#choose", "corrmatch/cli.py"),
             "corrmatch.cli.main": ("howto/command_line.html#main", "corrmatch/cli.py"),
             "corrmatch.cli.make_app": ("howto/command_line.html#make_app", "corrmatch/cli.py"),
             "corrmatch.cli.one_line": ("howto/command_line.html#one_line", "corrmatch/cli.py"),
             "corrmatch.cli.parse": ("howto/command_line.html#parse", "corrmatch/cli.py"),
             "corrmatch.cli.plan_files": ("howto/command_line.html#plan_files", "corrmatch/cli.py"),
+            "corrmatch.cli.read_config": ("howto/command_line.html#read_config", "corrmatch/cli.py"),
         },
         "corrmatch.data.check": {
+            "corrmatch.data.check.Checked": ("reference/checks.html#checked", "corrmatch/data/check.py"),
             "corrmatch.data.check.Finding": ("reference/checks.html#finding", "corrmatch/data/check.py"),
             "corrmatch.data.check.Finding.__str__": (
                 "reference/checks.html#finding.__str__",
                 "corrmatch/data/check.py",
             ),
             "corrmatch.data.check.Finding.of": ("reference/checks.html#finding.of", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Seen": ("reference/checks.html#seen", "corrmatch/data/check.py"),
+            "corrmatch.data.check._say_near": ("reference/checks.html#_say_near", "corrmatch/data/check.py"),
+            "corrmatch.data.check.absent_classes": ("reference/checks.html#absent_classes", "corrmatch/data/check.py"),
             "corrmatch.data.check.all_images": ("reference/checks.html#all_images", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_files": ("reference/checks.html#check_files", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_folder": ("reference/checks.html#check_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_image": ("reference/checks.html#check_image", "corrmatch/data/check.py"),
             "corrmatch.data.check.draw_split": ("reference/checks.html#draw_split", "corrmatch/data/check.py"),
             "corrmatch.data.check.find_list": ("reference/checks.html#find_list", "corrmatch/data/check.py"),
+            "corrmatch.data.check.inspect_folder": ("reference/checks.html#inspect_folder", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge": ("reference/checks.html#judge", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_classes": ("reference/checks.html#judge_classes", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_colours": ("reference/checks.html#judge_colours", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_lists": ("reference/checks.html#judge_lists", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_masks": ("reference/checks.html#judge_masks", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_names": ("reference/checks.html#judge_names", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_split": ("reference/checks.html#judge_split", "corrmatch/data/check.py"),
+            "corrmatch.data.check.list_pixels": ("reference/checks.html#list_pixels", "corrmatch/data/check.py"),
             "corrmatch.data.check.need_list": ("reference/checks.html#need_list", "corrmatch/data/check.py"),
+            "corrmatch.data.check.open_folder": ("reference/checks.html#open_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.parse_amount": ("reference/checks.html#parse_amount", "corrmatch/data/check.py"),
+            "corrmatch.data.check.pixel_table": ("reference/checks.html#pixel_table", "corrmatch/data/check.py"),
+            "corrmatch.data.check.read_files": ("reference/checks.html#read_files", "corrmatch/data/check.py"),
             "corrmatch.data.check.read_listed": ("reference/checks.html#read_listed", "corrmatch/data/check.py"),
             "corrmatch.data.check.read_pair": ("reference/checks.html#read_pair", "corrmatch/data/check.py"),
             "corrmatch.data.check.resolve_split": ("reference/checks.html#resolve_split", "corrmatch/data/check.py"),
@@ -259,8 +280,20 @@ d = {
                 "reference/folders.html#folder.__init__",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder._bare_ids": (
+                "reference/folders.html#folder._bare_ids",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder._nearby": (
+                "reference/folders.html#folder._nearby",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder.classes": (
                 "reference/folders.html#folder.classes",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.has_classes": (
+                "reference/folders.html#folder.has_classes",
                 "corrmatch/data/folder.py",
             ),
             "corrmatch.data.folder.Folder.ids": ("reference/folders.html#folder.ids", "corrmatch/data/folder.py"),
@@ -272,11 +305,34 @@ d = {
                 "reference/folders.html#folder.list_path",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder.mask_files": (
+                "reference/folders.html#folder.mask_files",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder.mask_path": (
                 "reference/folders.html#folder.mask_path",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder.masks_among_images": (
+                "reference/folders.html#folder.masks_among_images",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.near_id": (
+                "reference/folders.html#folder.near_id",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.near_mask": (
+                "reference/folders.html#folder.near_mask",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder.paths": ("reference/folders.html#folder.paths", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.Folder.strays": ("reference/folders.html#folder.strays", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder._bare": ("reference/folders.html#_bare", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder._open": ("reference/folders.html#_open", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.compare_classes": (
+                "reference/folders.html#compare_classes",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.find_classes": ("reference/folders.html#find_classes", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.find_images": ("reference/folders.html#find_images", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.find_layout": ("reference/folders.html#find_layout", "corrmatch/data/folder.py"),
@@ -285,7 +341,9 @@ d = {
             "corrmatch.data.folder.read_classes": ("reference/folders.html#read_classes", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.read_image": ("reference/folders.html#read_image", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.read_mask": ("reference/folders.html#read_mask", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.some": ("reference/folders.html#some", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.voc_palette": ("reference/folders.html#voc_palette", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.walk_files": ("reference/folders.html#walk_files", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.why_unreadable": (
                 "reference/folders.html#why_unreadable",
                 "corrmatch/data/folder.py",
@@ -314,6 +372,10 @@ d = {
             "corrmatch.data.prepare.find_sbd": ("reference/prepare.html#find_sbd", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.lost": ("reference/prepare.html#lost", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.prepare": ("reference/prepare.html#prepare", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.prepare_animals": (
+                "reference/prepare.html#prepare_animals",
+                "corrmatch/data/prepare.py",
+            ),
             "corrmatch.data.prepare.prepare_camvid": (
                 "reference/prepare.html#prepare_camvid",
                 "corrmatch/data/prepare.py",
@@ -324,22 +386,32 @@ d = {
             ),
             "corrmatch.data.prepare.prepare_voc": ("reference/prepare.html#prepare_voc", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.read_sbd": ("reference/prepare.html#read_sbd", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.renumber": ("reference/prepare.html#renumber", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.struct_fields": (
                 "reference/prepare.html#struct_fields",
                 "corrmatch/data/prepare.py",
             ),
             "corrmatch.data.prepare.survey": ("reference/prepare.html#survey", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.to_train_ids": ("reference/prepare.html#to_train_ids", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.unpack": ("reference/prepare.html#unpack", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.variables": ("reference/prepare.html#variables", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.who_needs": ("reference/prepare.html#who_needs", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.write_animals": (
+                "reference/prepare.html#write_animals",
+                "corrmatch/data/prepare.py",
+            ),
             "corrmatch.data.prepare.write_classes": (
                 "reference/prepare.html#write_classes",
                 "corrmatch/data/prepare.py",
             ),
             "corrmatch.data.prepare.write_coarse": ("reference/prepare.html#write_coarse", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.write_half": ("reference/prepare.html#write_half", "corrmatch/data/prepare.py"),
+            "corrmatch.data.prepare.write_list": ("reference/prepare.html#write_list", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.write_missing": (
                 "reference/prepare.html#write_missing",
                 "corrmatch/data/prepare.py",
             ),
+            "corrmatch.data.prepare.write_names": ("reference/prepare.html#write_names", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.write_train_ids": (
                 "reference/prepare.html#write_train_ids",
                 "corrmatch/data/prepare.py",
@@ -534,6 +606,35 @@ d = {
             ),
             "corrmatch.engine.evaluation.whole": ("book/evaluation.html#whole", "corrmatch/engine/evaluation.py"),
             "corrmatch.engine.evaluation.windows": ("book/evaluation.html#windows", "corrmatch/engine/evaluation.py"),
+        },
+        "corrmatch.engine.predict": {
+            "corrmatch.engine.predict.Predictor": ("reference/predict.html#predictor", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.Predictor.predict": (
+                "reference/predict.html#predictor.predict",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.save": (
+                "reference/predict.html#predictor.save",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores": ("reference/predict.html#scores", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.Scores.absent": (
+                "reference/predict.html#scores.absent",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores.miou": (
+                "reference/predict.html#scores.miou",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores.table": (
+                "reference/predict.html#scores.table",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.as_image": ("reference/predict.html#as_image", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.evaluate": ("reference/predict.html#evaluate", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.list_ids": ("reference/predict.html#list_ids", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.load": ("reference/predict.html#load", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
             "corrmatch.engine.processes.AllReduce": (
@@ -825,6 +926,10 @@ d = {
                 "methods/template.html#method.forward",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Method.inspect": (
+                "methods/template.html#method.inspect",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.optimizer_of": (
                 "methods/template.html#method.optimizer_of",
                 "corrmatch/methods/base.py",
@@ -861,28 +966,12 @@ d = {
             "corrmatch.methods.base.with_source": ("methods/template.html#with_source", "corrmatch/methods/base.py"),
         },
         "corrmatch.methods.corrmatch.correlation": {
-            "corrmatch.methods.corrmatch.correlation.Bilinear": (
-                "book/correlation.html#bilinear",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
-            "corrmatch.methods.corrmatch.correlation.Bilinear.backward": (
-                "book/correlation.html#bilinear.backward",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
-            "corrmatch.methods.corrmatch.correlation.Bilinear.forward": (
-                "book/correlation.html#bilinear.forward",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
             "corrmatch.methods.corrmatch.correlation.Correlation": (
                 "book/correlation.html#correlation",
                 "corrmatch/methods/corrmatch/correlation.py",
             ),
             "corrmatch.methods.corrmatch.correlation.Correlation.__init__": (
                 "book/correlation.html#correlation.__init__",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
-            "corrmatch.methods.corrmatch.correlation.Correlation.chunk": (
-                "book/correlation.html#correlation.chunk",
                 "corrmatch/methods/corrmatch/correlation.py",
             ),
             "corrmatch.methods.corrmatch.correlation.Correlation.forward": (
@@ -895,10 +984,6 @@ d = {
             ),
             "corrmatch.methods.corrmatch.correlation.Projection.__init__": (
                 "book/correlation.html#projection.__init__",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
-            "corrmatch.methods.corrmatch.correlation.at_least_float32": (
-                "book/correlation.html#at_least_float32",
                 "corrmatch/methods/corrmatch/correlation.py",
             ),
             "corrmatch.methods.corrmatch.correlation.check_inputs": (
@@ -919,14 +1004,6 @@ d = {
             ),
             "corrmatch.methods.corrmatch.correlation.no_autocast": (
                 "book/correlation.html#no_autocast",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
-            "corrmatch.methods.corrmatch.correlation.propagate": (
-                "book/correlation.html#propagate",
-                "corrmatch/methods/corrmatch/correlation.py",
-            ),
-            "corrmatch.methods.corrmatch.correlation.resize": (
-                "book/correlation.html#resize",
                 "corrmatch/methods/corrmatch/correlation.py",
             ),
             "corrmatch.methods.corrmatch.correlation.shapes_from_rows": (
@@ -957,6 +1034,14 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.CorrMatch.get_extra_state": (
                 "book/objective.html#corrmatch.get_extra_state",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatch.inspect": (
+                "book/objective.html#corrmatch.inspect",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatch.projected": (
+                "book/objective.html#corrmatch.projected",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.CorrMatch.set_extra_state": (
@@ -999,8 +1084,16 @@ d = {
                 "book/objective.html#weights.unlabelled",
                 "corrmatch/methods/corrmatch/method.py",
             ),
+            "corrmatch.methods.corrmatch.method.correlation_row": (
+                "book/objective.html#correlation_row",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
             "corrmatch.methods.corrmatch.method.corrmatch_loss": (
                 "book/objective.html#corrmatch_loss",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.explain": (
+                "book/objective.html#explain",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.halves": (
@@ -1029,24 +1122,24 @@ d = {
             ),
         },
         "corrmatch.methods.corrmatch.propagation": {
-            "corrmatch.methods.corrmatch.propagation.check_regions": (
-                "book/propagation.html#check_regions",
+            "corrmatch.methods.corrmatch.propagation._check_regions": (
+                "book/propagation.html#_check_regions",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
-            "corrmatch.methods.corrmatch.propagation.class_ranks": (
-                "book/propagation.html#class_ranks",
+            "corrmatch.methods.corrmatch.propagation._count_classes": (
+                "book/propagation.html#_count_classes",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
-            "corrmatch.methods.corrmatch.propagation.count": (
-                "book/propagation.html#count",
+            "corrmatch.methods.corrmatch.propagation._patterns": (
+                "book/propagation.html#_patterns",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
-            "corrmatch.methods.corrmatch.propagation.elect": (
-                "book/propagation.html#elect",
+            "corrmatch.methods.corrmatch.propagation._sizes": (
+                "book/propagation.html#_sizes",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
-            "corrmatch.methods.corrmatch.propagation.pack": (
-                "book/propagation.html#pack",
+            "corrmatch.methods.corrmatch.propagation._votes_needed": (
+                "book/propagation.html#_votes_needed",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
             "corrmatch.methods.corrmatch.propagation.propagate_pixels": (
@@ -1057,28 +1150,8 @@ d = {
                 "book/propagation.html#propagate_regions",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
-            "corrmatch.methods.corrmatch.propagation.sizes": (
-                "book/propagation.html#sizes",
-                "corrmatch/methods/corrmatch/propagation.py",
-            ),
-            "corrmatch.methods.corrmatch.propagation.turns": (
-                "book/propagation.html#turns",
-                "corrmatch/methods/corrmatch/propagation.py",
-            ),
-            "corrmatch.methods.corrmatch.propagation.unpack": (
-                "book/propagation.html#unpack",
-                "corrmatch/methods/corrmatch/propagation.py",
-            ),
-            "corrmatch.methods.corrmatch.propagation.vote_in_turn": (
-                "book/propagation.html#vote_in_turn",
-                "corrmatch/methods/corrmatch/propagation.py",
-            ),
-            "corrmatch.methods.corrmatch.propagation.vote_together": (
-                "book/propagation.html#vote_together",
-                "corrmatch/methods/corrmatch/propagation.py",
-            ),
-            "corrmatch.methods.corrmatch.propagation.votes_needed": (
-                "book/propagation.html#votes_needed",
+            "corrmatch.methods.corrmatch.propagation.propagate_regions_reference": (
+                "book/propagation.html#propagate_regions_reference",
                 "corrmatch/methods/corrmatch/propagation.py",
             ),
         },
@@ -1439,6 +1512,18 @@ d = {
             ),
         },
         "corrmatch.models.encoders": {
+            "corrmatch.models.encoders.LiteEncoder": (
+                "howto/other_encoders.html#liteencoder",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.LiteEncoder.__init__": (
+                "howto/other_encoders.html#liteencoder.__init__",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.LiteEncoder.pretrained_state": (
+                "howto/other_encoders.html#liteencoder.pretrained_state",
+                "corrmatch/models/encoders.py",
+            ),
             "corrmatch.models.encoders.TimmEncoder": (
                 "howto/other_encoders.html#timmencoder",
                 "corrmatch/models/encoders.py",
@@ -1465,6 +1550,14 @@ d = {
             ),
             "corrmatch.models.encoders.feature_net": (
                 "howto/other_encoders.html#feature_net",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.lite_file": (
+                "howto/other_encoders.html#lite_file",
+                "corrmatch/models/encoders.py",
+            ),
+            "corrmatch.models.encoders.lite_names": (
+                "howto/other_encoders.html#lite_names",
                 "corrmatch/models/encoders.py",
             ),
             "corrmatch.models.encoders.make_encoder": (
@@ -1525,24 +1618,6 @@ d = {
             "corrmatch.nn.ema.warm_momentum": ("reference/ema.html#warm_momentum", "corrmatch/nn/ema.py"),
         },
         "corrmatch.nn.losses": {
-            "corrmatch.nn.losses.CrossEntropy": ("book/consistency.html#crossentropy", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.CrossEntropy.backward": (
-                "book/consistency.html#crossentropy.backward",
-                "corrmatch/nn/losses.py",
-            ),
-            "corrmatch.nn.losses.CrossEntropy.forward": (
-                "book/consistency.html#crossentropy.forward",
-                "corrmatch/nn/losses.py",
-            ),
-            "corrmatch.nn.losses.Divergence": ("book/consistency.html#divergence", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.Divergence.backward": (
-                "book/consistency.html#divergence.backward",
-                "corrmatch/nn/losses.py",
-            ),
-            "corrmatch.nn.losses.Divergence.forward": (
-                "book/consistency.html#divergence.forward",
-                "corrmatch/nn/losses.py",
-            ),
             "corrmatch.nn.losses.OHEM": ("book/consistency.html#ohem", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.OHEM.__post_init__": (
                 "book/consistency.html#ohem.__post_init__",
@@ -1554,7 +1629,6 @@ d = {
                 "corrmatch/nn/losses.py",
             ),
             "corrmatch.nn.losses.mean_over": ("book/consistency.html#mean_over", "corrmatch/nn/losses.py"),
-            "corrmatch.nn.losses.pieces": ("book/consistency.html#pieces", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.pixel_cross_entropy": (
                 "book/consistency.html#pixel_cross_entropy",
                 "corrmatch/nn/losses.py",
@@ -1974,6 +2048,7 @@ d = {
         "corrmatch.viz.curves": {
             "corrmatch.viz.curves.bars": ("reference/curves.html#bars", "corrmatch/viz/curves.py"),
             "corrmatch.viz.curves.curves": ("reference/curves.html#curves", "corrmatch/viz/curves.py"),
+            "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
         },
         "corrmatch.viz.diagram": {
             "corrmatch.viz.diagram.who_teaches_whom": (

@@ -4,9 +4,13 @@
 
 # %% auto #0
 __all__ = [
+    "CHOICE",
     "MODE",
     "COMMANDS",
     "About",
+    "Choice",
+    "choose",
+    "read_config",
     "any_recipe",
     "Train",
     "Evaluate",
@@ -17,6 +21,7 @@ __all__ = [
     "Prepare",
     "Check",
     "Recipes",
+    "Methods",
     "Demo",
     "Reproduce",
     "Bench",
@@ -27,9 +32,8 @@ __all__ = [
 ]
 
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
-import contextlib, io, os, re, sys, warnings
+import contextlib, io, json, os, re, sys, warnings
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,21 +55,87 @@ class About:
 
 
 # %% ../nbs/howto/command_line.ipynb #87704d71
-def any_recipe():
-    "The settings of one recipe, as a type that tyro understands: a subcommand for each."
-    from corrmatch.recipes.published import RECIPES
+@dataclass
+class Choice:
+    "What is chosen before the settings can be known: the method, and a file of settings."
 
-    made, about = {name: r.make() for name, r in RECIPES.items()}, {name: r.about for name, r in RECIPES.items()}
+    method: str | None = None
+    config: str | None = None
+
+
+def choose(args: list[str]) -> tuple[list[str], Choice]:
+    "Take `--method NAME` and `--config FILE` out of the words of `corrmatch train`."
+    choice, rest, words = Choice(), [], iter(args)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--method", "--config"):
+            value = value if equals else next(words, "")
+            if not value or value.startswith("-"):
+                wanted = (
+                    "a method, see `corrmatch methods`"
+                    if name == "--method"
+                    else "a JSON file, e.g. a run's config.json"
+                )
+                raise ValueError(f"{name} needs {wanted}")
+            setattr(choice, name[2:], value)
+        else:
+            rest.append(word)
+    if choice.config:
+        if len(rest) > 1 and not rest[1].startswith("-"):
+            raise ValueError(f"{rest[1]!r} and --config: give a recipe or a file of settings, not both")
+        rest.insert(1, "settings")
+    return rest, choice
+
+
+def read_config(path: str):
+    "The settings in a JSON file: a run's config.json, or one like it."
+    from corrmatch.engine.config import Config, from_dict
+
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: there is no such file of settings")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
+    try:
+        return from_dict(Config, values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def any_recipe(choice: Choice = Choice()):
+    "The settings of one recipe, as a type that tyro understands: a subcommand for each."
+    from corrmatch.methods import DEFAULT
+    from corrmatch.recipes.published import RECIPES, using
+
+    if choice.config:
+        config = read_config(choice.config)
+        if choice.method and choice.method != config.method.name:
+            config = using(config, choice.method)
+        made, about = {"settings": config}, {"settings": f"The settings in {choice.config}."}
+    else:
+        made = {name: r.make(choice.method or DEFAULT) for name, r in RECIPES.items()}
+        about = {name: r.about for name, r in RECIPES.items()}
     return tyro.extras.subcommand_type_from_defaults(made, about, prefix_names=False)
 
 
 # %% ../nbs/howto/command_line.ipynb #1bdf4334
+CHOICE = Choice()  # of the command that is being parsed
+
+
 @dataclass
 class Train:
     "Train a recipe; the run folder gets settings, log, scores and checkpoints."
 
     recipe: Annotated[
-        object, tyro.conf.arg(name="", constructor_factory=any_recipe, help="Each setting of a recipe can be changed.")
+        object,
+        tyro.conf.arg(
+            name="",
+            constructor_factory=lambda: any_recipe(CHOICE),
+            help="A recipe is data, network and length; --method NAME chooses the method (default corrmatch; see "
+            "`corrmatch methods`), --config FILE takes all settings from a file. Each setting can be changed.",
+        ),
     ]
     resume: FlagCreatePairsOff[bool] = False  # continue the run that lies in the run folder
     dry_run: FlagCreatePairsOff[bool] = False  # check settings and data and say what would be done, then stop
@@ -107,33 +177,41 @@ MODE = Literal["whole", "center_crop", "sliding_window"] | None
 # %% ../nbs/howto/command_line.ipynb #a7dc5108
 @dataclass
 class Evaluate:
-    "Evaluate a run on its validation images: IoU of each class, and the mean."
+    "Evaluate a run on its validation images, or on a folder of images and masks: IoU of each class, and the mean."
 
-    run: Positional[Path]  # run folder
-    which: Literal["last", "best"] = "last"  # checkpoint
+    run: Positional[Path]  # run folder, or a checkpoint file
+    which: Literal["last", "best"] = "last"  # checkpoint of a run folder
     mode: MODE = None  # how an image is cut; None: as the run did
     size: int | None = None  # side of a crop or window, pixels; None: the crop of the training
-    root: Path | None = None  # folder of the dataset; None: where the run found it
+    root: Path | None = None  # folder of images and masks; None: the validation images of the run
+    list: str | None = None  # list of images in that folder; None: all that have masks
     csv: Path | None = None  # file to write the table to
     device: str = "auto"  # auto: the GPU if there is one; or cpu, cuda, cuda:1
 
     def __call__(self):
         if self.csv and self.csv.exists():
             raise FileExistsError(f"{self.csv}: there is such a file already; choose another --csv")
-        from corrmatch.engine.evaluation import evaluate
-        from corrmatch.engine.results import load_run, validation_views
-        from corrmatch.engine.runs import find_device
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"--size {self.size}: give the side of a square in pixels, at least 1")
+        from corrmatch.engine.predict import evaluate
 
-        net, classes, config = load_run(self.run, self.which, find_device(self.device))
-        views, mode = validation_views(config, self.root), self.mode or config.mode
-        matrix = evaluate(net, views, classes, mode, self.size or config.data.crop, progress=sys.stderr.isatty())
-        table = matrix.table(classes).round(2)
-        print(
-            f"{table.to_string()}\n\nmIoU {100 * matrix.miou:.2f} %   ({self.run}, {self.which} checkpoint, "
-            f"{len(views)} images, {mode})"
+        scores = evaluate(
+            self.run, self.root, self.list, self.which, self.mode, self.size, self.device, sys.stderr.isatty()
         )
+        table = scores.table.round(2)
+        print(
+            f"{table.to_string()}\n\nmIoU {100 * scores.miou:.2f} %   ({self.run}, {self.which} checkpoint, "
+            f"{scores.images} images, {scores.mode})"
+        )
+        if scores.absent:
+            n = len(scores.classes)
+            print(
+                f"The mean is over {n - len(scores.absent)} of {n} classes: none of the images holds "
+                f"{', '.join(scores.absent)}."
+            )
         if self.csv:
-            self.csv.parent.mkdir(parents=True, exist_ok=True), table.to_csv(self.csv)
+            self.csv.parent.mkdir(parents=True, exist_ok=True)
+            table.to_csv(self.csv)
 
 
 # %% ../nbs/howto/command_line.ipynb #c352bc23
@@ -242,14 +320,15 @@ class Report:
 class Prepare:
     "Make a downloaded public dataset ready for training; say what is missing, and where it is obtained."
 
-    dataset: Positional[Literal["voc", "cityscapes", "camvid"]]  # which of the three
-    root: Positional[Path]  # folder that it was unpacked into
+    dataset: Positional[Literal["voc", "cityscapes", "camvid", "voc_animals"]]  # which one
+    root: Positional[Path]  # folder that it was unpacked into; for voc_animals that of VOC
+    out: Positional[Path | None] = None  # voc_animals: folder to make
     sbd: Path | None = None  # voc: folder that holds benchmark_RELEASE or SegmentationClassAug; None: beside VOC
 
     def __call__(self):
         from corrmatch.data.prepare import prepare
 
-        answer = prepare(self.dataset, self.root, self.sbd, progress=sys.stderr.isatty())
+        answer = prepare(self.dataset, self.root, self.sbd, sys.stderr.isatty(), self.out)
         for finding in answer.findings:
             print(finding)
         print(answer)
@@ -268,11 +347,12 @@ class Check:
     val: str | None = None  # list of validation images
     crop: int | None = None  # warn where images are small for this crop
     batch: int | None = None  # find sets that are smaller than this batch
+    table: FlagCreatePairsOff[bool] = False  # print how many masks and pixels each class has
 
     def __call__(self):
-        from corrmatch.data.check import check_folder
+        from corrmatch.data.check import inspect_folder
 
-        findings = check_folder(
+        checked = inspect_folder(
             self.root,
             self.labelled,
             self.unlabelled,
@@ -281,8 +361,11 @@ class Check:
             batch=self.batch,
             progress=sys.stderr.isatty(),
         )
+        findings = checked.findings
         for finding in findings:
             print(finding)
+        if self.table and checked.table is not None:
+            print(checked.table.to_string())
         errors = sum(f.level == "error" for f in findings)
         print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
         if errors:
@@ -300,6 +383,23 @@ class Recipes:
         print(recipe_table().drop(columns="about", errors="ignore").to_string(), end="\n\n")
         for name, recipe in RECIPES.items():
             print(f"{name}: {recipe.about}")
+
+
+# %% ../nbs/howto/command_line.ipynb #ef8b97aa
+@dataclass
+class Methods:
+    "List the methods: networks, cost of a step, paper, and what is exact."
+
+    def __call__(self):
+        from corrmatch.methods import methods
+
+        print("cost in image-forwards a step: G with gradient, N without; B labelled and B unlabelled images\n")
+        width = max(map(len, methods()))
+        for name, m in methods().items():
+            print(f"{name:{width}}  {m.about}")
+            print(
+                f"{'':{width}}  networks {m.networks}; cost {m.cost}; {m.fidelity}{'; ' + m.paper if m.paper else ''}"
+            )
 
 
 # %% ../nbs/howto/command_line.ipynb #d2e1c0c5
@@ -441,6 +541,7 @@ COMMANDS = {
     "report": Report,
     "data": {"prepare": Prepare, "check": Check},
     "recipes": Recipes,
+    "methods": Methods,
     "demo": Demo,
     "reproduce": Reproduce,
     "bench": Bench,
@@ -463,25 +564,9 @@ def make_app(commands=COMMANDS) -> tyro.extras.SubcommandApp:
 def one_line(
     box: str,  # what tyro writes about arguments it does not understand
 ) -> str:
-    "Its message without the frame: what was found, what was perhaps meant, where help is."
-    text = re.sub(r"\x1b\[[\d;]*m", "", box).strip()
-    rows = [row.strip("│ ") for row in text.splitlines() if row[:1] not in ("╭", "╰")]
-    parts = re.split(r"\n[─-]{3,}\n", "\n".join(rows))
-    # without a frame the title is a part of its own
-    found, *others = parts[1:] if text[:1] != "╭" and len(parts) > 1 else parts
-    said = [re.sub(r"^Error parsing __tyro\S+ ", "", " ".join(found.split("\n\n")[0].split()).rstrip("."))]
-    for text in others:
-        options = re.findall(r"^--?[\w.-]+", text, re.M)
-        if options and not text.startswith("Argument helptext"):
-            said.append(f"perhaps you meant {options[0]}")
-        if options:
-            continue
-        text = re.sub("^For full helptext,? (run|see):?", "see", " ".join(text.split()))
-        near = get_close_matches(
-            re.sub(".*: |,.*", "", said[0]), text.removeprefix("Available subcommands: ").split(", "), 1
-        )
-        said.append(f"perhaps you meant {near[0]}" if near else text)
-    return "; ".join(said)
+    "The same words without colours, title and frame; a rule becomes a semicolon."
+    text = re.sub(r"\x1b\[[\d;]*m|^╭.*|[│╰╯]", "", box, flags=re.M)
+    return "; ".join(" ".join(part.split()) for part in re.split("[─-]{3,}", text) if part.strip())
 
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
@@ -489,6 +574,10 @@ def parse(
     args=None,  # list of words; default: those of the shell
 ):  # a command, ready to be called
     "The command that the words ask for."
+    args, choice = list(sys.argv[1:] if args is None else args), Choice()
+    if args[:1] == ["train"]:
+        args, choice = choose(args)
+    CHOICE.method, CHOICE.config = choice.method, choice.config
     said, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
     try:
         with contextlib.redirect_stderr(said):

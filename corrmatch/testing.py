@@ -103,23 +103,17 @@ def random_batch(
     size: int = 48,
     seed: int = 0,
     second: bool = False,  # with a CutMix source of its own
+    classes: int = 5,
+    dtype: torch.dtype = torch.float32,  # of the images
 ) -> dict:
-    "A batch of noise in five classes, with half an image of padding."
+    "A batch of noise, with a box, and half an image of padding."
     g = torch.Generator().manual_seed(seed)
-    image = lambda: torch.randn(b, 3, size, size, generator=g)
-    valid = torch.ones(b, size, size).bool()
+    image = lambda: torch.randn(b, 3, size, size, generator=g).to(dtype)
+    valid, box = torch.ones(b, size, size).bool(), torch.zeros(b, size, size).bool()
     valid[0, :, size // 2 :] = False
-    box = torch.zeros(b, size, size).bool()
-    box[:, 5:20, 8:30] = True
-    batch = {
-        "image_x": image(),
-        "labels_x": torch.randint(0, 5, (b, size, size), generator=g),
-        "image_w": image(),
-        "image_s": image(),
-        "valid_u": valid,
-        "box": box,
-        "id_u": [f"image {i}" for i in range(b)],
-    }
+    box[:, size // 8 : size // 2, size // 6 : 2 * size // 3] = True
+    batch = {"image_x": image(), "labels_x": torch.randint(0, classes, (b, size, size), generator=g)}
+    batch |= {"image_w": image(), "image_s": image(), "valid_u": valid, "box": box}
     return batch | ({"image_w_mix": image(), "image_s_mix": image(), "valid_mix": valid.flip(0)} if second else {})
 
 

@@ -6,6 +6,7 @@
 __all__ = [
     "ORDER",
     "COLOURS",
+    "exchanged",
     "between",
     "which_pass",
     "watched",
@@ -37,7 +38,6 @@ import json, math, tempfile, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
@@ -61,9 +61,9 @@ from corrmatch.benchmarks.costs import (
     step_costs,
 )
 from ..data.check import Classes, Folder, Split
-from .literal import correlation_literal, regions_literal, step_literal
+from .literal import correlation_literal, step_literal
 from ..engine.processes import Processes
-from ..methods.corrmatch.propagation import GROUP, pack, propagate_regions, sizes, turns
+from ..methods.corrmatch.propagation import propagate_regions, propagate_regions_reference
 from ..engine.runs import environment, find_device
 from ..engine.state import TrainState
 from ..methods.corrmatch.method import CorrMatch, build_net
@@ -73,6 +73,17 @@ from ..engine.trainer import to_device
 
 
 # %% ../../nbs/reference/benchmarks.ipynb #4cc89b68
+@contextmanager
+def exchanged(owner, name: str, value):
+    "Inside, `owner.name` is another; afterwards it is what it was."
+    own, before = name in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before) if own else delattr(owner, name)
+
+
 def between(watch: Stopwatch, owner, name: str, part):
     "A context in which `owner.name` is timed as a part (a name, or a function of the keywords that gives one)."
     original = getattr(owner, name)
@@ -81,7 +92,7 @@ def between(watch: Stopwatch, owner, name: str, part):
         with watch(part(kwargs) if callable(part) else part):
             return original(*args, **kwargs)
 
-    return patch.object(owner, name, timed)
+    return exchanged(owner, name, timed)
 
 
 def which_pass(kwargs: dict) -> str:
@@ -179,7 +190,7 @@ def caught(state: TrainState, batch: dict, config: Config, name: str) -> tuple:
         seen.append(args)
         return original(*args)
 
-    with patch.object(step, name, keep):
+    with exchanged(step, name, keep):
         step.train_step(
             state.net,
             batch,
@@ -200,19 +211,15 @@ def set_thresholds(state: TrainState, batch: dict, config: Config, trusted=0.7, 
     "Fixed thresholds: a share `trusted` of the pixels is confident, and a share `voting` of the shapes votes."
     logits, *_ = caught(state, batch, config, "pseudo_labels")
     state.threshold = DynamicThreshold(min(upper(logits.softmax(1).amax(1), trusted), 1.0), momentum=1.0)
-    shapes, _, confident, _ = caught(state, batch, config, "propagate_regions")
+    shapes, _, confident, *_ = caught(state, batch, config, "propagate_regions")
     sure = torch.stack([(s & c).sum((1, 2)) / s.sum((1, 2)).clamp(min=1) for s, c in zip(shapes, confident)])
     return replace(config, method=replace(config.method, region_threshold=upper(sure, voting)))
 
 
-def voters(shapes: Tensor, confident: Tensor, threshold: float) -> tuple[int, int]:
-    "How many shapes can be won, and how many pixels their bands hold."
-    found = [
-        turn
-        for s, c in zip(shapes.cpu(), confident.cpu())
-        for turn in turns(*sizes(pack(s), pack(c)), torch.tensor(threshold).item())
-    ]
-    return len(found), sum(8 * GROUP * (z - a) for *_, a, z in found)
+def voters(shapes: Tensor, confident: Tensor, threshold: float) -> int:
+    "How many shapes have a confident part that reaches the threshold."
+    sure = torch.stack([(s & c).sum((1, 2)) / s.sum((1, 2)) for s, c in zip(shapes, confident)])
+    return int((sure >= threshold).sum())
 
 
 # %% ../../nbs/reference/benchmarks.ipynb #84cbe636
@@ -274,7 +281,7 @@ def compare(ours, literal, device, repeat: int) -> dict:
 def references(state: TrainState, batch: dict, config: Config, repeat: int) -> dict[str, dict]:
     "Parts beside their literal counterparts: Algorithm 1, and the correlation with the whole map."
     device, B, S = batch["image_x"].device, config.batch, config.method.num_shapes
-    shapes, labels, confident, tau = caught(state, batch, config, "propagate_regions")
+    shapes, labels, confident, tau, classes = caught(state, batch, config, "propagate_regions")
     features, logits = (
         torch.randn(2 * B, config.model.projection, cells(config), cells(config), device=device),
         torch.randn(2 * B, state.net.classifier.out_channels, *labels.shape[1:], device=device),
@@ -283,8 +290,8 @@ def references(state: TrainState, batch: dict, config: Config, repeat: int) -> d
     with torch.no_grad():
         return {
             "region propagation": compare(
-                lambda: propagate_regions(shapes, labels, confident, tau),
-                lambda: regions_literal(shapes, labels, confident, tau),
+                lambda: propagate_regions(shapes, labels, confident, tau, classes),
+                lambda: propagate_regions_reference(shapes, labels, confident, tau),
                 device,
                 repeat,
             ),
@@ -357,8 +364,8 @@ def bench(
     for _ in range(3 if device.type == "cuda" else 1):
         one_step(state, batch, config)
     config = set_thresholds(state, batch, config)
-    shapes, _, confident, tau = caught(state, batch, config, "propagate_regions")
-    voting, band = voters(shapes, confident, tau)
+    shapes, _, confident, tau, _ = caught(state, batch, config, "propagate_regions")
+    voting = voters(shapes, confident, tau)
     speed = machine_speed(device, config.system.precision)
     parts, whole = time_steps(
         state,
@@ -367,7 +374,7 @@ def bench(
         steps,
         plain_net(state, config, classes, device) if literal and config.data.partner == "batch" else None,
     )
-    costs = step_costs(config, classes, band, parameters)
+    costs = step_costs(config, classes, parameters)
     report = {
         "settings": to_dict(config) | {"classes": classes, "rounds": steps},
         "environment": environment(),

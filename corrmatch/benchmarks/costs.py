@@ -126,7 +126,6 @@ def network_costs(net: CorrMatch, config: Config, images: int, copies: int) -> n
 def step_costs(
     config: Config,
     classes: int,  # K
-    band: int,  # pixels in the bands of all shapes of a batch that can be won
     parameters: int,
 ) -> dict[str, tuple[float, float]]:  # part -> operations, bytes
     "What each part of a step costs by formula."
@@ -145,7 +144,7 @@ def step_costs(
         "shapes": (11.0 * B * S * P, 25.0 * B * S * P),
         "labels and masks": (5.0 * B * K * P, B * (3 * scores + 100 * P)),
         "threshold": (2.0 * B * P, 30.0 * B * P),
-        "region propagation": (B * S * P + band, 6.0 * B * S * P + 20.0 * band),
+        "region propagation": (3.0 * B * S * P, 12.0 * B * S * P),
         "losses": (35.0 * B * K * P, 25 * B * scores),
     }
     if config.data.partner == "crop":

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "HEADING",
     "read_listed",
     "read_pair",
     "parse_amount",
@@ -13,9 +14,24 @@ __all__ = [
     "resolve_split",
     "Finding",
     "all_images",
+    "Seen",
     "check_image",
+    "read_files",
+    "absent_classes",
+    "judge_classes",
+    "judge_masks",
+    "list_pixels",
+    "judge_lists",
+    "judge_colours",
+    "judge_names",
+    "judge",
     "check_files",
+    "pixel_table",
     "shorten",
+    "judge_split",
+    "open_folder",
+    "Checked",
+    "inspect_folder",
     "check_folder",
     "CAMVID_CLASSES",
     "CITYSCAPES_CLASSES",
@@ -23,6 +39,7 @@ __all__ = [
     "Classes",
     "Folder",
     "Split",
+    "compare_classes",
     "label_image",
     "open_image",
     "read_classes",
@@ -33,13 +50,14 @@ __all__ = [
 
 # %% ../../nbs/reference/checks.ipynb #3ef1e5a9
 import os, re
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 import numpy as np
+import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 from corrmatch.data.folder import (
@@ -49,11 +67,14 @@ from corrmatch.data.folder import (
     VOC_CLASSES,
     Classes,
     Folder,
+    compare_classes,
+    find_images,
     label_image,
     open_image,
     read_classes,
     read_image,
     read_mask,
+    some,
     voc_palette,
 )
 from .splits import Split, check_split, count_labelled, make_split, protocol, protocols, read_ids
@@ -67,6 +88,7 @@ _all_ = [
     "Classes",
     "Folder",
     "Split",
+    "compare_classes",
     "label_image",
     "open_image",
     "read_classes",
@@ -92,20 +114,27 @@ def read_listed(
 
 
 # %% ../../nbs/reference/checks.ipynb #ac5fdbe0
+def _say_near(
+    folder: Folder,
+    id: str,  # of an image without a mask
+) -> str:  # what to do; empty if nothing is like it
+    "Name the file that is perhaps meant as an image's mask."
+    if not (near := folder.near_mask(id)):
+        return ""
+    lossy = ", saved anew as PNG (JPEG changes labels)" * near.lower().endswith((".jpg", ".jpeg", ".jfif"))
+    return f"{near} may be meant: call it {folder.mask_path(id).relative_to(folder.root)}{lossy}"
+
+
 def read_pair(
     folder: Folder,
     id: str,
 ) -> tuple[Image.Image, Image.Image]:  # RGB, L
     "Read an image and its mask, and compare them."
     image, path = read_listed(folder, id), folder.mask_path(id)
-    if not path.exists():
-        todo = (
-            f"{path.stem}.jpg is lossy, save it as PNG"
-            if path.with_suffix(".jpg").exists()
-            else "add the mask or remove the id from the list"
-        )
+    if not (path.exists() or path.is_symlink()):
         raise FileNotFoundError(
-            f"{path}: a list of labelled or validation images names it, but there is no such mask; {todo}"
+            f"{path}: a list of labelled or validation images names it, but there is no such mask; "
+            + (_say_near(folder, id) or "add the mask or remove the id from the list")
         )
     mask = read_mask(path, folder.classes)
     if mask.size != image.size:
@@ -153,7 +182,7 @@ def need_list(folder: Folder, name, setting: str) -> list[str]:
     "The ids of a list that must be there."
     if (ids := find_list(folder, name)) is not None:
         return ids
-    if Path(name).is_file():
+    if Path(name).expanduser().is_file():
         return read_ids(name)
     also = protocols() if setting == "labelled" else []
     near = get_close_matches(
@@ -180,7 +209,7 @@ def draw_split(
     val=(),  # validation ids, passed through
 ) -> Split:
     "Draw the labelled images among those that have a mask."
-    count, masked = count_labelled(amount, len(training)), [i for i in training if folder.mask_path(i).exists()]
+    count, masked = count_labelled(amount, len(training)), [i for i in training if i in folder.mask_files]
     if count > len(masked):
         raise ValueError(
             f"labelled={amount}: that makes {count} images, but only {len(masked)} of {len(training)} "
@@ -209,7 +238,8 @@ def resolve_split(
             split = draw_split(folder, training, amount, seed, val_ids)
         else:
             ids = need_list(folder, labelled, "labelled")
-            split = Split(ids, [i for i in training if i not in set(ids)], val_ids, str(labelled))
+            chosen = set(ids)
+            split = Split(ids, [i for i in training if i not in chosen], val_ids, str(labelled))
     return Split(
         split.labelled,
         split.unlabelled if unlabelled is None else need_list(folder, unlabelled, "unlabelled"),
@@ -249,39 +279,227 @@ def all_images(
     val=None,  # as in resolve_split
 ) -> Split:
     "The split that looks at everything: masks where there are any, every image, every list of the folder."
-    lists = {p.stem: read_ids(p) for p in sorted(folder.root.glob("ImageSets/Segmentation/*.txt"))}
+    lists = {name: read_ids(p) for name, p in find_images(folder.root / "ImageSets/Segmentation", (".txt",)).items()}
     for name in ("labelled", "unlabelled", "train", "val"):
         if name not in lists and (ids := find_list(folder, name)):
             lists[name] = ids
     if unlabelled is not None:
         lists["unlabelled"] = need_list(folder, unlabelled, "unlabelled")
     val_ids = lists.get("val", []) if val is None else need_list(folder, val, "val")
-    masked = [i for i in folder.ids if folder.mask_path(i).exists()]
+    masked = [i for i in folder.ids if i in folder.mask_files]
     if not masked:
+        near = next(filter(None, (_say_near(folder, id) for id in folder.ids)), "")
+        first = folder.ids[0]
         raise FileNotFoundError(
-            f"{folder.root / folder.masks[0]}: no image has a mask; name the mask of "
-            f"{folder.ids[0]!r} {folder.mask_path(folder.ids[0]).name}"
+            f"{folder.root / folder.masks[0]}: no image has a mask; "
+            + (near or f"name the mask of {first!r} {folder.mask_path(first).name}")
         )
-    labelled = list(dict.fromkeys(lists.get("labelled", []) + [i for i in masked if i not in set(val_ids)]))
+    known = set(val_ids)
+    labelled = list(dict.fromkeys(lists.get("labelled", []) + [i for i in masked if i not in known]))
+    known.update(labelled)
     named = dict.fromkeys([i for ids in lists.values() for i in ids] + folder.ids)
-    return Split(labelled, [i for i in named if i not in {*labelled, *val_ids}], val_ids)
+    return Split(labelled, [i for i in named if i not in known], val_ids)
 
 
 # %% ../../nbs/reference/checks.ipynb #39e23fdb
+@dataclass(frozen=True)
+class Seen:
+    "What reading one image showed."
+
+    fault: Finding | None = None
+    size: tuple[int, int] | None = None  # of the image
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, int))  # (256,) of the mask, per label
+    colours: dict = field(default_factory=dict)  # label -> (r, g, b), where the mask is a palette image
+
+
 def check_image(
     folder: Folder,
     id: str,
     has_mask: bool,  # it is in the labelled or the validation list
-) -> tuple[Finding | None, tuple[int, int] | None, np.ndarray]:  # fault, size of the image, pixels per label
+) -> Seen:
     "Read one image, with its mask if it has to have one."
     try:
-        image, mask = read_pair(folder, id) if has_mask else (read_listed(folder, id), None)
+        if not has_mask:
+            return Seen(size=read_listed(folder, id).size)
+        image, mask = read_pair(folder, id)
     except (ValueError, OSError) as error:
-        return Finding.of(error), None, np.zeros(256, int)
-    return None, image.size, np.array(mask.histogram()) if mask else np.zeros(256, int)
+        return Seen(Finding.of(error))
+    pixels, palette = np.array(mask.histogram()), mask.info["palette"] or []
+    held = np.flatnonzero(pixels[: len(folder.classes)]).tolist()
+    return Seen(None, image.size, pixels, {k: tuple(palette[3 * k : 3 * k + 3]) for k in held if 3 * k < len(palette)})
 
 
 # %% ../../nbs/reference/checks.ipynb #20c0dc4e
+def read_files(
+    folder: Folder,
+    split: Split,
+    progress=False,  # show a bar
+) -> dict[str, Seen]:  # by id: first what has a mask, then the unlabelled images
+    "Read every image of a split, and the masks of the labelled and validation images."
+    masked = dict.fromkeys(split.labelled + split.val, True)
+    jobs = masked | {i: False for i in split.unlabelled if i not in masked}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        seen = pool.map(partial(check_image, folder), jobs, jobs.values())
+        return dict(zip(jobs, tqdm(seen, "check", len(jobs), disable=not progress)))
+
+
+# %% ../../nbs/reference/checks.ipynb #c7a1e002
+def absent_classes(
+    pixels,  # (K,) or longer: pixels of each class
+    names: tuple[str, ...],  # of the K classes
+) -> list[str]:
+    "The classes that no pixel belongs to; a mean over classes leaves them out."
+    return [name for name, n in zip(names, pixels) if not n]
+
+
+def judge_classes(
+    labelled,  # (K,) pixels of each class in the labelled masks
+    val,  # (K,) in the validation masks; None: there are none
+    names: tuple[str, ...],
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "Classes that one of the lists lacks, or both."
+    unlearnt = absent_classes(labelled, names)
+    unscored = unlearnt if val is None else absent_classes(val, names)
+    nowhere, alone = [n for n in unlearnt if n in unscored], [n for n in unlearnt if n not in unscored]
+    unscored = [n for n in unscored if n not in nowhere]
+    scored = len(names) - len(nowhere) - len(unscored)
+    return [
+        (f"{found} {some(which, 8)}{note}", todo)
+        for which, found, note, todo in (
+            (nowhere, "no mask holds", "", "classes.txt needs one line for each id that masks hold, and no heading"),
+            (alone, "only validation masks hold", "", "what has no label cannot be learnt: label some images of it"),
+            (
+                unscored,
+                "no validation mask holds",
+                f": the score is a mean over {scored} of {len(names)} classes",
+                "add validation images of it",
+            ),
+        )
+        if which
+    ]
+
+
+# %% ../../nbs/reference/checks.ipynb #c7a1e004
+def judge_masks(
+    what: str,  # labelled or validation
+    masks: dict[str, np.ndarray],  # id -> (256,) pixels of each label
+    names: tuple[str, ...],  # of the classes
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "What the masks of one list hold that is rarely meant."
+    pixels, k = np.array([*masks.values()]).reshape(-1, 256), len(names)
+    held = [name for name, n in zip(names, pixels.sum(0)) if n]
+    foreground = "a foreground saved as 255 counts as ignored: save class ids"
+    if len(masks) and len(held) < 2 <= k:
+        return [(f"the {what} masks hold no class but {held[0] if held else 'ignored pixels'}", foreground)]
+    ignored = pixels[:, 255]
+    binary = (k > 1) & (ignored > 0) & (pixels[:, 0] > 0) & ~pixels[:, 1:k].any(1)
+    mostly = (2 * ignored > pixels.sum(1)) & ~binary
+    return [
+        (f"{n} of {len(masks)} {what} masks {found}: {some([f for f, w in zip(masks, which) if w])}", todo)
+        for which, found, todo in (
+            (binary, f"hold only {names[0]} and ignored pixels", foreground),
+            (mostly, "are more than half ignored", "see that 255 marks only what nobody could label"),
+        )
+        if (n := which.sum())
+    ]
+
+
+def list_pixels(
+    split: Split,
+    seen: dict[str, Seen],  # as read_files gives it
+) -> dict[str, dict]:  # list -> id -> (256,) pixels of each label
+    "What the masks of each list hold."
+    lists = {"labelled": split.labelled, "validation": split.val}
+    return {what: {i: seen[i].pixels for i in ids} for what, ids in lists.items() if ids}
+
+
+def judge_lists(
+    pixels: dict[str, dict],  # as list_pixels gives it
+    names: tuple[str, ...],  # of the classes
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "What the masks of all lists hold that is rarely meant."
+    said = [line for what, masks in pixels.items() for line in judge_masks(what, masks, names)]
+    if "labelled" in pixels and not any("no class but" in found for found, _ in said):
+        labelled, val = (sum(masks.values()) if (masks := pixels.get(w)) else None for w in ("labelled", "validation"))
+        said += judge_classes(labelled, val, names)
+    return said
+
+
+def judge_colours(
+    colours: dict[str, dict],  # file -> label -> (r, g, b)
+) -> list[tuple[str, str, str]]:  # file, what was found, what to do
+    "Masks whose palette contradicts that of the other masks."
+    votes = defaultdict(Counter)
+    for palette in colours.values():
+        for label, colour in palette.items():
+            votes[label][colour] += 1
+    usual = {label: counts.most_common(1)[0][0] for label, counts in votes.items()}
+    return [
+        (
+            file,
+            f"label {label} is drawn in {palette[label]}, in other masks in {usual[label]}",
+            "labels count, not colours: see that each label means the same class in every mask",
+        )
+        for file, palette in colours.items()
+        if (label := next((v for v, c in palette.items() if c != usual[v]), None)) is not None
+    ]
+
+
+# %% ../../nbs/reference/checks.ipynb #c7a1e007
+HEADING = (
+    r"(#|//).*|((class|label|name|category|id|index|colou?r|rgb|[rgb])(es|s)?\b[\s_,;:]*)+"  # no class is called so
+)
+
+
+def judge_names(
+    folder: Folder,
+    labelled=None,  # as in resolve_split
+    listed=(),  # ids of the split: that their images are missing is said elsewhere
+) -> list[Finding]:
+    "What the names of files and classes show."
+    warn, found = partial(Finding, level="warning"), []
+    if strays := [name for name, id in folder.strays.items() if id not in listed]:
+        name, id = next(((n, i) for n in strays[:3] if (i := folder.near_id(n))), (strays[0], None))
+        total = len(strays) + sum(i in folder.paths for i in folder.mask_files)
+        todo = f"the mask of {id!r} has to be {folder.mask_path(id).name}" if id else "name a mask as its image, as PNG"
+        found.append(warn(str(folder.root / name), f"{len(strays)} of {total} masks belong to no image, as this", todo))
+    if masks := folder.masks_among_images:
+        found.append(
+            warn(
+                str(folder.paths[masks[0]]),
+                f"{len(masks)} of {len(folder.paths)} images are called like masks, as this",
+                f"move masks to {folder.masks[0]}/, or rename the images",
+            )
+        )
+    path, lines = folder.root / "classes.txt", "one class per line, in the order of the ids"
+    if not folder.has_classes and folder.layout == "voc" and str(labelled) not in protocols():
+        found.append(warn(str(path), "there is no such file, so VOC's 21 classes are assumed", f"write {lines}"))
+    if re.fullmatch(HEADING, folder.classes.names[0], re.I):
+        heading = f"the first line, {folder.classes.names[0]!r}, counts as class 0"
+        found.append(warn(str(path), heading, f"leave headings out: {lines}"))
+    return found
+
+
+# %% ../../nbs/reference/checks.ipynb #c7a1e008
+def judge(
+    folder: Folder,
+    split: Split,
+    seen: dict[str, Seen],  # as read_files gives it
+    crop=None,  # as in check_folder
+) -> list[Finding]:
+    "Faults, and warnings of what is possible, but rarely meant."
+    warn, names = partial(Finding, level="warning"), folder.classes.names
+    found = [s.fault for s in seen.values() if s.fault]
+    said = judge_lists(list_pixels(split, seen), names) if not found else []
+    if small := sum(crop is not None and s.size is not None and 2 * max(s.size) < crop for s in seen.values()):
+        few = f"{small} images are less than half as long as the crop of {crop}"
+        said.append((few, "choose a smaller crop, or most of it is padding"))
+    found += [warn(str(folder.root), *line) for line in said]
+    return found + [
+        warn(*line) for line in judge_colours({str(folder.mask_path(i)): s.colours for i, s in seen.items()})
+    ]
+
+
 def check_files(
     folder: Folder,
     split: Split,
@@ -289,35 +507,22 @@ def check_files(
     progress=False,  # show a bar
 ) -> list[Finding]:
     "Read every image of a split, and the masks of the labelled and validation images."
-    masked = list(dict.fromkeys(split.labelled + split.val))
-    plain = [i for i in dict.fromkeys(split.unlabelled) if i not in set(masked)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        jobs = pool.map(partial(check_image, folder), masked + plain, [True] * len(masked) + [False] * len(plain))
-        faults, sizes, counts = zip(*tqdm(jobs, "check", len(masked + plain), disable=not progress))
-    found, small = (
-        [f for f in faults if f],
-        sum(crop is not None and s is not None and 2 * max(s) < crop for s in sizes),
-    )
-    if small:
-        found.append(
-            Finding(
-                str(folder.root),
-                f"{small} images are less than half as long as the crop of {crop}",
-                "choose a smaller crop, or most of it is padding",
-                "warning",
-            )
-        )
-    seen = [name for name, n in zip(folder.classes.names, sum(counts[: len(split.labelled)])) if n]
-    if len(seen) < 2 <= len(folder.classes) and not found:
-        found.append(
-            Finding(
-                str(folder.root),
-                f"the labelled masks hold no class but {', '.join(seen) or 'ignored pixels'}",
-                "a foreground saved as 255 counts as ignored: save class ids",
-                "warning",
-            )
-        )
-    return found
+    return judge(folder, split, read_files(folder, split, progress), crop)
+
+
+# %% ../../nbs/reference/checks.ipynb #c7a1e009
+def pixel_table(
+    pixels: dict[str, dict],  # as list_pixels gives it
+    names: tuple[str, ...],  # of the classes
+) -> pd.DataFrame:  # a row for each class, three columns for each list
+    "How many masks hold each class, how many pixels belong to it, and their share."
+    k, columns = len(names), {}
+    for what, masks in pixels.items():
+        counts = np.array([*masks.values()])[:, [*range(k), 255]]
+        columns[f"{what} masks"] = (counts > 0).sum(0)
+        columns[f"{what} pixels"] = counts.sum(0)
+        columns[f"{what} %"] = (100 * counts.sum(0) / max(1, counts.sum())).round(2)
+    return pd.DataFrame(columns, [*names, "ignored"])
 
 
 # %% ../../nbs/reference/checks.ipynb #a8fbabab
@@ -340,7 +545,46 @@ def shorten(
 
 
 # %% ../../nbs/reference/checks.ipynb #f6ded6c5
-def check_folder(
+def judge_split(
+    root: Path,  # of the dataset
+    split: Split,
+    batch=None,  # images per step
+) -> list[Finding]:
+    "Images in two lists, and a batch that cannot be filled."
+    found = [Finding(str(root), line, "put every image into one list", "warning") for line in check_split(split)]
+    images = len(split.unlabelled or split.labelled)
+    if batch and batch > images:
+        many = f"a batch of {batch} is larger than the {images} images to draw from"
+        found.append(Finding(str(root), many, f"set the batch to {images} or less"))
+    return found
+
+
+def open_folder(
+    path,  # dataset folder
+    classes=None,  # Classes; default: classes.txt
+) -> tuple[Folder, list[Finding]]:  # with classes 0 to 254 where its own cannot be read
+    "Open a dataset; unknown classes are a finding, and hide no other fault."
+    folder = Folder(path, classes)
+    folder.strays  # walks all folders: what cannot be read is an error
+    if not folder.ids:
+        place, endings = folder.root / folder.images, ", ".join(folder.endings)
+        raise FileNotFoundError(f"{place}: there is no image in it; put images there ({endings})")
+    try:
+        assert folder.classes
+        return folder, []
+    except (ValueError, OSError) as error:
+        return Folder(path, Classes([str(k) for k in range(255)])), [Finding.of(error)]
+
+
+@dataclass
+class Checked:
+    "What a check found, and what the masks hold."
+
+    findings: list[Finding]
+    table: pd.DataFrame | None = None  # of pixel_table; None where classes or lists are unknown
+
+
+def inspect_folder(
     path,  # dataset folder
     labelled=None,  # as in resolve_split; default: everything in the folder
     unlabelled=None,  # as in resolve_split
@@ -351,35 +595,31 @@ def check_folder(
     progress=False,  # show a bar
     seed=0,  # of a drawn split
     limit=20,  # findings of one kind that are listed one by one
-) -> list[Finding]:
-    "Read every file that a run would read and report all that is wrong, before any training."
+) -> Checked:
+    "Read every file that a run would read, report all that is wrong, and count the pixels of each class."
+    folder, unknown = None, []
     try:
-        folder = Folder(path, classes)
-        if not folder.ids:
-            raise FileNotFoundError(
-                f"{folder.root / folder.images}: there is no image in it; put images there "
-                f"({', '.join(folder.endings)})"
-            )
+        folder, unknown = open_folder(path, classes)
         split = (
             all_images(folder, unlabelled, val)
             if labelled is None
             else resolve_split(folder, labelled, unlabelled, val, seed)
         )
     except (ValueError, OSError) as error:
-        return [Finding.of(error)]
-    found = []
-    try:
-        folder.classes
-    except (ValueError, OSError) as error:  # go on: any label will do
-        found, folder = [Finding.of(error)], Folder(path, Classes([str(k) for k in range(255)]))
-    found += [Finding(str(path), line, "put every image into one list", "warning") for line in check_split(split)]
-    images = len(split.unlabelled or split.labelled)
-    if batch and batch > images:
-        found.append(
-            Finding(
-                str(path),
-                f"a batch of {batch} is larger than the {images} images to draw from",
-                f"set the batch to {images} or less",
-            )
-        )
-    return found + shorten(check_files(folder, split, crop, progress), limit)
+        return Checked([*unknown, Finding.of(error), *(judge_names(folder, labelled) if folder else [])])
+    seen = read_files(folder, split, progress)
+    read = judge(folder, split, seen, crop)
+    if unknown:  # then no class can be missed
+        read = [f for f in read if f.level == "error"]
+    table = None if unknown else pixel_table(list_pixels(split, seen), folder.classes.names)
+    names = judge_names(folder, labelled, {*split.labelled, *split.unlabelled, *split.val})
+    return Checked([*unknown, *judge_split(folder.root, split, batch), *shorten(read, limit), *names], table)
+
+
+def check_folder(
+    path,  # dataset folder
+    *args,
+    **settings,  # as in inspect_folder
+) -> list[Finding]:
+    "Read every file that a run would read and report all that is wrong, before any training."
+    return inspect_folder(path, *args, **settings).findings

@@ -11,9 +11,12 @@ __all__ = [
     "LAYOUTS",
     "voc_palette",
     "Classes",
+    "compare_classes",
     "label_image",
     "read_classes",
     "find_layout",
+    "walk_files",
+    "some",
     "find_images",
     "find_classes",
     "Folder",
@@ -25,8 +28,9 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/folders.ipynb #2707bf9a
-import re, threading, warnings
+import os, re, threading, unicodedata, warnings
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 import numpy as np
@@ -86,6 +90,25 @@ class Classes:
     def from_dict(cls, d: dict) -> "Classes":
         "Back from `to_dict`."
         return cls(**d)
+
+
+# %% ../../nbs/reference/folders.ipynb #c7a1d002
+def compare_classes(
+    old: Classes,  # of a run, a checkpoint
+    new: Classes,  # of the dataset it is given
+) -> list[str]:  # a line for each contradiction
+    "Whether each class id means the same in both: number, names and their order, ignore label, colours."
+    a, b = old.names, new.names
+    if len(a) != len(b):
+        return [f"classes: {len(a)} then, {len(b)} now"]
+    order = " (the same names in another order)" if set(a) == set(b) else ""
+    said = [f"class {k}: {m!r} then, {n!r} now{order}" for k, (m, n) in enumerate(zip(a, b)) if m != n]
+    if old.ignore_index != new.ignore_index:
+        said.append(f"ignore_index: {old.ignore_index} then, {new.ignore_index} now")
+    named = all(c.palette != voc_palette(len(c)) for c in (old, new))  # VOC's colours are given to who names none
+    owner = dict(zip(old.palette, a)) if named else {}
+    moved = [(c, owner[c], name) for c, name in zip(new.palette, b) if owner.get(c, name) != name]
+    return said or [f"colour {c}: {then!r} then, {now!r} now" for c, then, now in moved]
 
 
 # %% ../../nbs/reference/folders.ipynb #ebb52980
@@ -177,7 +200,7 @@ def read_classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #64537cb6
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of images, in either case
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")  # of images, in either case
 LAYOUTS = {  # name -> folder and endings of images, folders and ending of masks
     "voc": ("JPEGImages", ENDINGS, ("SegmentationClass", "SegmentationClassAug"), ".png"),
     "plain": ("images", ENDINGS, ("masks",), ".png"),
@@ -204,27 +227,63 @@ def find_layout(
     )
 
 
+# %% ../../nbs/reference/folders.ipynb #c7a1d004
+def walk_files(
+    base,  # folder; nothing is found where there is none
+) -> list[str]:  # names below it, with /, sorted
+    "All files below a folder: hidden parts are skipped, links followed once, what cannot be read is an error."
+    top = os.path.realpath(base)
+    seen, names = {top}, []
+
+    def unreadable(error):
+        raise OSError(
+            f"{error.filename}: a folder that cannot be read ({error.strerror}); make it readable or move it away"
+        )
+
+    def is_new(path):
+        real = os.path.realpath(path)
+        back = os.path.islink(path) and real.startswith(f"{top}{os.sep}") or top.startswith(f"{real}{os.sep}")
+        new = not back and real not in seen
+        seen.update([real] * new)
+        return new
+
+    for place, folders, files in os.walk(base, followlinks=True, onerror=unreadable) if os.path.isdir(base) else ():
+        folders[:] = [d for d in sorted(folders) if d[0] != "." and is_new(os.path.join(place, d))]
+        names += [Path(place, f).relative_to(base).as_posix() for f in files if f[0] != "."]
+    return sorted(names)
+
+
 # %% ../../nbs/reference/folders.ipynb #c12aab8e
+def some(
+    names: list[str],
+    limit: int = 3,  # how many are named
+) -> str:
+    "The first names of a list, and how many more there are."
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def find_images(
     base: Path,  # image folder
     endings,  # what an image file ends in
 ) -> dict[str, Path]:  # id -> file
     "The image files of a folder and its sub-folders."
     found = {}
-    for path in sorted(base.rglob("*")):
-        name = path.relative_to(base).as_posix()
+    for name in walk_files(base):
         ending = next((e for e in endings if name.lower().endswith(e.lower())), None)
-        if ending is None or path.name.startswith("."):
+        if ending is None:
+            if not (base / name).exists():
+                raise FileNotFoundError(f"{base / name}: a link that leads nowhere; correct or remove it")
             continue
         if not name.isprintable():
             raise ValueError(
                 f"{base}: the file name {name!r} holds a line break or another character that cannot be "
                 "printed; rename it"
             )
-        if (id := name[: -len(ending)]) in found:
-            raise ValueError(f"{path}: has the same id as {found[id].name}; rename or remove one of them")
-        found[id] = path
-    return found
+        found.setdefault(unicodedata.normalize("NFC", name[: -len(ending)]), []).append(name)
+    if twins := [" and ".join(names) for names in found.values() if len(names) > 1]:
+        raise ValueError(f"{base}: files with the same id: {some(twins, 20)}; keep one of each")
+    return {id: base / name for id, (name,) in found.items()}
 
 
 # %% ../../nbs/reference/folders.ipynb #33c24c8e
@@ -244,6 +303,14 @@ def find_classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #81664473
+def _bare(
+    name: str,  # a file's name
+) -> str:
+    "A name without ending and without what labelling tools append to it."
+    stem = re.sub(f"({'|'.join(map(re.escape, ENDINGS))})+$", "", name.lower())
+    return re.sub(r"[ _.-]+(gt|seg|mask|label|annotation|segmentation)(s|ids|trainids|_?\d)?$", "", stem)
+
+
 class Folder:
     "A dataset on disk; masks are needed only where they are used."
 
@@ -252,7 +319,7 @@ class Folder:
         root,  # the dataset's folder
         classes: Classes | None = None,  # default: classes.txt in the folder
     ):
-        self.root, self._classes = Path(root), classes
+        self.root, self._classes = Path(root).expanduser(), classes
         self.layout = find_layout(self.root)
         self.images, self.endings, self.masks, self.mask_ending = LAYOUTS[self.layout]
 
@@ -266,10 +333,69 @@ class Folder:
         "The image files by id, looked up once."
         return find_images(self.root / self.images, self.endings)
 
+    @cached_property
+    def mask_files(self) -> dict[str, Path]:
+        "The mask files by id, looked up once; the first mask folder counts first."
+        found = [find_images(self.root / folder, (self.mask_ending,)) for folder in reversed(self.masks)]
+        return {id: path for files in found for id, path in files.items()}
+
+    @cached_property
+    def strays(self) -> dict[str, str]:  # file -> the id that it is called by, if it is called like a mask at all
+        "Image files in the mask folders that are no image's mask."
+        endings = ENDINGS if self.mask_ending in ENDINGS else (self.mask_ending,)
+        found, n = {}, len(self.mask_ending)
+        for folder in self.masks:
+            for name in walk_files(self.root / folder):
+                is_mask = name.lower().endswith(self.mask_ending.lower())
+                id = unicodedata.normalize("NFC", name[:-n]) if is_mask else ""
+                if name.lower().endswith(endings) and id not in self.paths:
+                    found[f"{folder}/{name}"] = id
+        return found
+
+    @cached_property
+    def _nearby(self) -> dict[str, str]:
+        "What may be meant as a mask, by its bare name: the strays, else the images in folders of other names."
+        try:
+            names = [*self.strays] or [n for n in walk_files(self.root) if n.lower().endswith(ENDINGS)]
+        except OSError:  # a hint is not worth an error
+            names = []
+        others = [n for n in names if n.split("/")[0] != self.images and "/" in n]
+        return {_bare(n.split("/", 1)[1]): n for n in reversed(others)}
+
+    @cached_property
+    def _bare_ids(self) -> dict[str, str]:
+        return {_bare(id): id for id in self.ids}
+
     @property
     def ids(self) -> list[str]:
         "Ids of all images, sorted; an id is the path below the image folder without its ending."
         return sorted(self.paths)
+
+    @property
+    def has_classes(self) -> bool:
+        "Whether its classes were named, and not assumed from the layout."
+        return self._classes is not None or (self.root / "classes.txt").exists()
+
+    @property
+    def masks_among_images(self) -> list[str]:
+        "Ids of images that are called like the mask of another image."
+        names = {id.lower() for id in self.paths}
+        return [id for id in self.ids if _bare(id) != id.lower() and _bare(id) in names]
+
+    def near_mask(self, id: str) -> str | None:
+        "A file that may be meant as an image's mask, but is not called so."
+        return self._nearby.get(_bare(id))
+
+    def near_id(
+        self,
+        name: str,  # one of the strays
+    ) -> str | None:
+        "The image that a stray may be meant for."
+        bare, digits = _bare(name.split("/", 1)[1]), lambda text: re.sub(r"\D", "", text)
+        if bare in self._bare_ids:
+            return self._bare_ids[bare]
+        near = get_close_matches(bare, [b for b in self._bare_ids if digits(b) == digits(bare)], 1)
+        return self._bare_ids[near[0]] if near else None  # with other digits it is another image
 
     def image_path(self, id: str) -> Path:
         "Where an image is, or would be."
@@ -277,8 +403,7 @@ class Folder:
 
     def mask_path(self, id: str) -> Path:
         "Where an image's mask is, or would be."
-        paths = [self.root / folder / f"{check_id(id)}{self.mask_ending}" for folder in self.masks]
-        return next((p for p in paths if p.exists()), paths[0])
+        return self.mask_files.get(id) or self.root / self.masks[0] / f"{check_id(id)}{self.mask_ending}"
 
     def list_path(self, name: str) -> Path:
         "Where a list of the dataset is, or would be: ImageSets/Segmentation/NAME.txt, or NAME.txt."
@@ -294,6 +419,8 @@ def why_unreadable(
     "Put an error of Pillow into words, without its path."
     if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
         return f"more pixels than can be read safely (limit {Image.MAX_IMAGE_PIXELS})", "cut it into smaller images"
+    if isinstance(error, PermissionError):
+        return f"cannot be read ({error.strerror})", "give yourself the right to read it"
     if isinstance(error, UnidentifiedImageError):
         what = f"not an image ({path.stat().st_size} bytes)"
     else:
@@ -305,6 +432,19 @@ def why_unreadable(
 _opening = threading.Lock()  # warning filters belong to the whole process
 
 
+def _open(path) -> Image.Image:
+    "Read the header and the notes of an image; what Pillow warns of is told with the name of the file."
+    with _opening, warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(path)
+        if "exif" in image.info:
+            image.getexif()
+    for note in notes:
+        warnings.warn(f"{path}: {note.message}", note.category, stacklevel=3)
+    return image
+
+
 def open_image(
     path,
 ) -> Image.Image:  # decoded, upright
@@ -312,10 +452,7 @@ def open_image(
     if (p := Path(path)).exists() and not (p.is_file() or p.is_dir()):
         raise ValueError(f"{path}: a pipe or a device, not a file; replace it or remove its id from the lists")
     try:
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-        with image:
+        with _open(path) as image:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file; add it or remove its id from the lists") from None
@@ -331,6 +468,7 @@ def read_image(
     image = open_image(path)
     if image.mode[0] in "IF":
         raise ValueError(f"{path}: its values have more than 8 bits (mode {image.mode}); save it as an 8-bit image")
+    image.info.pop("transparency", None)  # else Pillow warns that RGB has none
     return image.convert("RGB")
 
 
@@ -347,14 +485,15 @@ def wrong_labels(
 def read_mask(
     path,
     classes: Classes | None = None,  # to check the values against; their ignore label is read as 255
-) -> Image.Image:  # mode L
+) -> Image.Image:  # mode L; the colours of a palette image in info["palette"]
     "Read a mask as class ids from an 8-bit grey or palette image; anything else is refused."
     mask = open_image(path)
     if mask.mode not in ("L", "P"):
         raise ValueError(
             f"{path}: a mask of mode {mask.mode}; save it as 8-bit grey or palette PNG whose values are class ids"
         )
-    mask = Image.fromarray(np.array(mask))
+    palette, mask = mask.getpalette(), Image.fromarray(np.array(mask))
+    mask.info["palette"] = palette
     if classes is None:
         return mask
     if wrong := wrong_labels(mask, classes):

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/book/02_splits.ipynb #cfdc6619
-import hashlib, math
+import hashlib, math, unicodedata
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -56,10 +56,10 @@ def parse_ids(
     text: str,  # one id per line
     source="ids",  # named in errors
 ) -> list[str]:
-    "Read ids from text: a BOM, Windows line ends and blank lines are fine, anything ambiguous is an error."
+    "Read ids from text: a BOM, Windows line ends, blank lines and either form of accents are fine; what is ambiguous is an error."
     first = {}  # id -> its line
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        if not (name := line.strip()):
+        if not (name := unicodedata.normalize("NFC", line.strip())):
             continue
         check_id(name, f"{source}, line {number}")
         if name in first:
@@ -78,7 +78,7 @@ def read_ids(
 ) -> list[str]:
     "Read a list file, one id per line."
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such list; give a text file with one image id per line") from None
     except UnicodeDecodeError:
@@ -173,7 +173,7 @@ def protocols() -> list[str]:
 
 # %% ../../nbs/book/02_splits.ipynb #809af025
 def packaged(
-    dataset: str,  # voc or cityscapes
+    dataset: str,  # voc, cityscapes or voc_animals
     name: str,  # of the list
 ) -> list[str]:
     "A list of ids that comes with the package."

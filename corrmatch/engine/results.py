@@ -49,30 +49,30 @@ def out_of(run: Path, name: str) -> Path:
 
 # %% ../../nbs/reference/results.ipynb #61b285f6
 def load_method(
-    run,  # run folder
-    which: str = "best",  # best or last checkpoint
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> tuple[Method, Classes, Config]:
     "The method of a run as it was trained, with the classes and settings stored beside its weights."
     run = Path(run)
-    if not run.is_dir():
-        raise FileNotFoundError(f"{run}: there is no such run folder")
-    path = run / f"{which}.pt"
+    if not run.exists():
+        raise FileNotFoundError(f"{run}: there is no such run folder or checkpoint")
+    path = run if run.is_file() else run / f"{which}.pt"
     if which == "best" and not path.exists():
         path = run / "last.pt"  # a run without validation images has no best
     state = load_checkpoint(path, device)
     if (found := state.get("preprocessing")) != (here := {"mean": list(MEAN), "std": list(STD)}):
         raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
     classes, config = Classes.from_dict(state["classes"]), from_dict(Config, state["config"])
-    config.out = str(out_of(run, config.name))
+    config.out = str(out_of(run, config.name)) if run.is_dir() else config.out
     method = build_method(config, len(classes), load=False).to(device)
     method.load_state_dict(state["method"])
     return method.eval(), classes, config
 
 
 def load_run(
-    run,  # run folder
-    which: str = "best",  # best or last checkpoint
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> tuple[Segmenter, Classes, Config]:
     "The trained predictor of a run, with the classes and settings stored beside its weights."

@@ -15,7 +15,7 @@ from ..viz.curves import curves
 from ..viz.inspect import run_picture
 from ..recipes.published import labelled_only, toy
 from ..viz.curves import bars
-from ..engine.results import finish, load_run, score_table, validation_views
+from ..engine.results import finish, load_method, score_table, validation_views
 from ..engine.runs import read_log
 
 
@@ -37,8 +37,8 @@ def draw_demo(
         logs[name], scores[name] = read_log(run), read_log(run, "scores.csv")
         if "tau" not in logs[name]:
             continue
-        net, classes, config = load_run(run, "last")
-        keep(run_picture(net, validation_views(config), classes, logs[name]["tau"].iloc[-1], rows=range(4)), run.name)
+        method, classes, config = load_method(run, "last")
+        keep(run_picture(method, validation_views(config), classes, method.confident_at, rows=range(4)), run.name)
     keep(curves(dict(reversed(logs.items())), scores), "curves")
     keep(bars(table), "classes")
 

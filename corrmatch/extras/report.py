@@ -47,11 +47,13 @@ from ..data.check import Classes
 from ..data.views import EvaluationViews, denormalise
 from ..engine.config import FREE, Config, to_dict
 from ..engine.evaluation import ConfusionMatrix, evaluate, middle, predict
-from ..engine.results import load_run, spent
+from ..engine.results import load_method, spent
 from ..engine.runs import find_device, read_log, write_atomic
 from ..engine.trainer import open_data
+from ..methods import Method
+from ..methods.corrmatch.method import CorrMatch
 from ..recipes.published import RECIPES
-from ..viz.curves import TERMS, curves
+from ..viz.curves import RATIOS, curves, terms_of
 from ..viz.inspect import POINTS, looks, pixel
 from ..viz.palette import BLUE, RED, colour, error_map, mark
 
@@ -73,7 +75,9 @@ def compare(
     own = flat(to_dict(config))
 
     def others(recipe):
-        return {k: v for k, v in flat(to_dict(recipe.make())).items() if v != own[k] and k not in FREE | {"name"}}
+        return {
+            k: v for k, v in flat(to_dict(recipe.make())).items() if v != own.get(k, v) and k not in FREE | {"name"}
+        }
 
     name = config.name if config.name in RECIPES else min(RECIPES, key=lambda n: len(others(RECIPES[n])))
     return name, others(RECIPES[name])
@@ -183,17 +187,15 @@ def drawing(
 def curve_texts(log: pd.DataFrame, scores: pd.DataFrame) -> list[str]:
     "What each of the three curves shows, in words."
 
-    def moved(column, name):
-        return f"{name} from {log[column].iloc[0]:.3g} to {log[column].iloc[-1]:.3g}"
-
     def of(names):
-        return "; ".join(moved(k, v) for k, v in names.items() if k in log)
+        return "; ".join(
+            f"{v} from {log[k].iloc[0]:.3g} to {log[k].iloc[-1]:.3g}" for k, v in names.items() if k in log
+        )
 
-    trusted = of({"tau": "threshold", "confident": "trusted share", "spread": "trusted share after propagation"})
     miou = 100 * scores["miou"]
     return [
-        f"Loss terms over {log.index[-1]} steps: {of(TERMS)}.",
-        f"Threshold and trusted share over the run: {trusted}." if trusted else "",
+        f"Loss terms over {log.index[-1]} steps: {of(terms_of(log))}.",
+        f"Threshold and confident pixels over the run: {of(RATIOS)}." if of(RATIOS) else "",
         f"mIoU on the validation images: from {miou.iloc[0]:.1f} to {miou.iloc[-1]:.1f} %, highest "
         f"{miou.max():.1f} % at step {miou.idxmax()}."
         if len(miou)
@@ -250,15 +252,16 @@ def confident_text(e: dict, truth) -> str:
         right = f", {100 * (labels == truth)[known].float().mean().item():.1f} % of it right" if known.any() else ""
         return f"{100 * mask.float().mean().item():.1f} %{right}"
 
-    return f"Confident: {share(e['confident'], e['labels'])}; after propagation: {share(e['mask'], e['spread'])}."
+    before, after = share(e["confident"], e["labels"]), share(e["mask"], e["spread"])
+    return f"Confident: {before}" + (f"; after propagation: {after}." if after != before else ".")
 
 
-def unlabelled(net, views, classes: Classes, config: Config, tau, count: int) -> list[dict]:
+def unlabelled(method: Method, views, classes: Classes, config: Config, count: int) -> list[dict]:
     "The first validation images as the method would see them without their masks."
     rows = []
     for i, id in enumerate(views.ids[:count]):
         image, truth = (middle(views[i][k], config.data.crop) for k in ("image", "labels"))
-        made, e = looks(net, image, classes, config, tau)
+        made, e = looks(method, image, classes, config)
         photo = denormalise(image)
         for point in POINTS:
             photo = mark(photo, *pixel(point, photo.shape[:2]))
@@ -275,9 +278,7 @@ def unlabelled(net, views, classes: Classes, config: Config, tau, count: int) ->
             picture(p, name, words.get(name, f"Which positions the network holds to be like the one of {name[10:]}."))
             for name, p in made.items()
         ]
-        rows.append(
-            {"title": id, "told": confident_text(e, truth) if config.method.region else "", "pictures": pictures}
-        )
+        rows.append({"title": id, "told": confident_text(e, truth), "pictures": pictures})
     return rows
 
 
@@ -325,19 +326,19 @@ def report(
     run, path = Path(run), place(Path(run), out)
     if images < 1:
         raise ValueError(f"images is {images}; it has to be at least 1")
-    net, classes, config = load_run(run, which, find_device(device))
+    method, classes, config = load_method(run, which, find_device(device))
     environment, log = json.loads((run / "environment.json").read_text()), read_log(run)
     scores = read_log(run, "scores.csv") if (run / "scores.csv").exists() else pd.DataFrame({"miou": []})
     folder, split = open_data(
         replace(config, data=replace(config.data, check=False, root=str(root or config.data.root)))
     )
-    step = scores["miou"].idxmax() if which == "best" and len(scores) else log.index[-1]
-    tau, time = log.loc[:step, "tau"].iloc[-1] if "tau" in log else None, timing(log, scores.index)
+    tau, time = method.confident_at, timing(log, scores.index)
     (recipe, others), settings = compare(config), flat(to_dict(config))
     facts = {
+        "method": method.name,
         "steps": log.index[-1],
         "labelled images": len(split.labelled),
-        "unlabelled images": len(split.unlabelled) if config.method.unlabelled else "not used",
+        "unlabelled images": len(split.unlabelled) if config.method.views.unlabelled else "not used",
         "threshold": "none" if tau is None else f"{tau:.3f}",
         "seconds a step": "not known" if math.isnan(time.step) else f"{time.step:.3g}",
         "commit": environment.get("commit", "unknown"),
@@ -350,14 +351,14 @@ def report(
         "environment": environment,
         "curves": plots(log, scores),
         "time": time,
-        "method": config.method,
+        "map_of": config.method.pixel if isinstance(method, CorrMatch) else None,  # None: the method has no map
         "tau": tau,
         "scored": bool(split.val),
     }
     if split.val:
         views = EvaluationViews(folder, split.val)
-        matrix, each = score_each(net, views, classes, config, progress)
-        net.cpu()
+        matrix, each = score_each(method.predictor, views, classes, config, progress)
+        method.cpu()
         facts = {
             f"mIoU, {which} checkpoint": f"{100 * matrix.miou:.2f} %",
             "best mIoU of the run": f"{100 * scores['miou'].max():.2f} %" if len(scores) else "not scored",
@@ -369,8 +370,8 @@ def report(
             "colours": [(name, rgb) for name, rgb in zip(classes.names, classes.palette)],
             "red": RED,
             "blue": BLUE,
-            "ranked": ranked(net, views, each, classes, config, images),
-            "unlabelled": unlabelled(net, views, classes, config, tau, images) if config.method.unlabelled else [],
+            "ranked": ranked(method.predictor, views, each, classes, config, images),
+            "unlabelled": unlabelled(method, views, classes, config, images) if tau is not None else [],
         }
     page = render(title=f"Run {config.name}", facts=facts, **values)
     write_atomic(path, lambda part: part.write_text(page, encoding="utf-8"))

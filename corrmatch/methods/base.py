@@ -162,6 +162,14 @@ class Method(nn.Module):
     def after(self, phase: str, clock: Clock):
         "What follows the optimiser's step of a phase: teachers, queues, prototypes."
 
+    def inspect(
+        self,
+        image: Tensor,  # (3,H,W) normalised
+        points=(),  # pixels (y, x) to look from
+    ) -> dict[str, Tensor]:  # (H,W) int64: labels, 255 where nothing supervises; (h,w) float: a map, 0 is nothing
+        "What there is to see of an image beside the prediction, by name; for reports."
+        return {}
+
     @property
     def predictor(self) -> Segmenter:
         "The network that is validated, predicted with and exported."

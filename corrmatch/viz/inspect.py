@@ -8,8 +8,8 @@ __all__ = [
     "WATCHED",
     "explain",
     "correlation_row",
-    "largest_object",
     "feature_colours",
+    "largest_object",
     "run_picture",
     "pixel",
     "heat",
@@ -24,60 +24,58 @@ from matplotlib import colormaps
 from PIL import Image
 from ..data.check import Classes
 from ..data.views import EvaluationViews, denormalise
-from ..methods.corrmatch.correlation import correlation_rows
-from ..methods.corrmatch.propagation import propagate_regions
 from ..engine.config import Config
 from ..engine.evaluation import middle, predict
+from ..methods import Method
+from ..methods.corrmatch.correlation import correlation_rows
+from ..methods.corrmatch.method import CorrMatch
+from ..methods.corrmatch.propagation import propagate_regions
+from ..models.base import at_least_float32
+from ..models.deeplab import resize
 from .palette import class_legend, colour, mark, show_images
 
 
 # %% ../../nbs/reference/inspect.ipynb #8635b2b6
 @torch.inference_mode()
 def explain(
-    net,  # CorrMatch in evaluation mode
-    image,  # (3,H,W) normalised
-    tau: float,  # threshold
-    num_shapes=128,  # rows of C
-    seed=0,  # of their draw
+    method: Method,  # in evaluation mode
+    image: torch.Tensor,  # (3,H,W) normalised
+    tau: float | None = None,  # confidence from which a pixel is a target; None: that of the method
+    num_shapes: int = 128,  # rows of C (CorrMatch); 0: no regions
+    seed: int = 0,  # of their draw
     region_threshold: float | None = None,  # its own threshold for Algorithm 1; None: the same
 ) -> dict:  # (H,W): labels, confident (pixels alone), spread, mask (after Algorithm 1)
-    "Treat an image as unlabelled: its pseudo labels before and after region propagation."
-    out, shapes = net(image[None], full=True, num_shapes=num_shapes, generator=torch.Generator().manual_seed(seed))
-    confidence, labels = out.logits.softmax(1).max(1)
-    spread, mask = propagate_regions(
-        shapes, labels, confidence >= tau, tau if region_threshold is None else region_threshold
-    )
+    "Treat an image as unlabelled: its pseudo-labels before and after region propagation."
+    tau, shapes = method.confident_at if tau is None else tau, None
+    if isinstance(method, CorrMatch) and num_shapes:
+        out, shapes = method.view(image[None], num_shapes, generator=torch.Generator().manual_seed(seed))
+        logits = out.logits
+    else:
+        logits = method.predictor(image[None])
+    confidence, labels = logits.softmax(1).max(1)
+    spread, mask = labels, confidence >= tau
+    if shapes is not None:
+        spread, mask = propagate_regions(shapes, labels, mask, tau if region_threshold is None else region_threshold)
     return {"labels": labels[0], "confident": (confidence >= tau)[0], "spread": spread[0], "mask": mask[0]}
 
 
 # %% ../../nbs/reference/inspect.ipynb #45c8b9b1
 @torch.inference_mode()
 def correlation_row(
-    net,  # CorrMatch in evaluation mode
-    image,  # (3,H,W) normalised
+    method: CorrMatch,  # in evaluation mode
+    image: torch.Tensor,  # (3,H,W) normalised
     y: int,
     x: int,  # pixel
 ) -> torch.Tensor:  # (h,w)
-    "The row of C that belongs to a pixel's cell: what the network holds to be like it."
-    low, high = net.encode(image[None])
-    features = net.compared(high, net.stages(low, high))
-    h, w = features.shape[-2:]
-    cell = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
-    return correlation_rows(net.corr.conv1(features).flatten(2), net.corr.conv2(features).flatten(2), cell).reshape(
-        h, w
-    )
-
-
-# %% ../../nbs/reference/inspect.ipynb #3773c7eb
-def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
-    "A point well inside the largest class that is not ignored (the whole map's middle if there is none)."
-    labels = np.asarray(labels)
-    ids, counts = np.unique(labels[~np.isin(labels, ignore)], return_counts=True)
-    if not len(ids):
-        return labels.shape[0] // 2, labels.shape[1] // 2
-    ys, xs = np.nonzero(labels == ids[counts.argmax()])
-    i = np.argmin((ys - np.median(ys)) ** 2 + (xs - np.median(xs)) ** 2)
-    return int(ys[i]), int(xs[i])
+    "The row of C that belongs to a pixel's position: what the network holds to be like it."
+    features = method.net.encode(image[None])
+    h, w = features["high"].shape[-2:]
+    named = {"backbone": features["high"]} | method.net.stages(features)
+    with method.net.mixed(image.device):
+        projected = method.proj(resize(named[method.config.feature], (h, w)))
+    w1, w2 = (conv(*at_least_float32(projected)).flatten(2) for conv in (method.corr.conv1, method.corr.conv2))
+    position = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
+    return correlation_rows(w1, w2, position).reshape(h, w)
 
 
 # %% ../../nbs/reference/inspect.ipynb #f0a7c102
@@ -92,9 +90,21 @@ def feature_colours(
     return ((parts - low) / (high - low)).clamp(0, 1).reshape(*features.shape[-2:], 3)
 
 
+# %% ../../nbs/reference/inspect.ipynb #3773c7eb
+def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
+    "A point well inside the largest class that is not ignored (the whole map's middle if there is none)."
+    labels = np.asarray(labels)
+    ids, counts = np.unique(labels[~np.isin(labels, ignore)], return_counts=True)
+    if not len(ids):
+        return labels.shape[0] // 2, labels.shape[1] // 2
+    ys, xs = np.nonzero(labels == ids[counts.argmax()])
+    i = np.argmin((ys - np.median(ys)) ** 2 + (xs - np.median(xs)) ** 2)
+    return int(ys[i]), int(xs[i])
+
+
 # %% ../../nbs/reference/inspect.ipynb #bfab0ef1
 def run_picture(
-    net,  # CorrMatch in evaluation mode
+    method: CorrMatch,  # in evaluation mode
     views,  # EvaluationViews: image, labels, id
     classes: Classes,
     tau: float,  # threshold of the run
@@ -116,7 +126,7 @@ def run_picture(
     for i in rows:
         item = views[i]
         image, truth = item["image"], item["labels"]
-        e, (y, x) = explain(net, image, tau), largest_object(truth)
+        e, (y, x) = explain(method, image, tau), largest_object(truth)
         points.append((y, x))
         panels += [
             denormalise(image),
@@ -124,7 +134,7 @@ def run_picture(
             colour(e["labels"], classes),
             colour(e["labels"], classes, e["confident"]),
             colour(e["spread"], classes, e["mask"]),
-            correlation_row(net, image, y, x),
+            correlation_row(method, image, y, x),
         ]
     fig = show_images(panels, titles * len(points), columns=6)
     for j, (y, x) in enumerate(points):
@@ -152,31 +162,28 @@ def heat(row, size: tuple[int, int]) -> np.ndarray:  # (h,w) -> (H,W,3) uint8
 # %% ../../nbs/reference/inspect.ipynb #ac200071
 @torch.inference_mode()
 def looks(
-    net,  # in evaluation mode
-    image,  # (3,H,W) normalised
+    method: Method,  # in evaluation mode
+    image: torch.Tensor,  # (3,H,W) normalised
     classes: Classes,
     config: Config,
-    tau: float,  # threshold of the run; not used without unlabelled images
 ) -> tuple[dict, dict]:  # name -> (h,w,3) uint8; what `explain` says
-    "What the network makes of the middle of an image: prediction, pseudo labels, rows of C at fixed points."
-    m, image = config.method, middle(image, config.data.crop).to(next(net.parameters()).device)
-    if not m.unlabelled:
-        return {"prediction": colour(predict(net, image), classes)}, {}
-    e = {
-        k: v.cpu()
-        for k, v in explain(
-            net, image, tau, m.num_shapes if m.region else 1, region_threshold=m.region_threshold
-        ).items()
-    }
+    "What a method makes of the middle of an image: prediction, pseudo-labels, rows of C at fixed points."
+    m, image = method.config, middle(image, config.data.crop).to(next(method.parameters()).device)
+    if method.confident_at is None:
+        return {"prediction": colour(predict(method.predictor, image), classes)}, {}
+    pixel_on, region_on = (isinstance(method, CorrMatch) and getattr(m, name) for name in ("pixel", "region"))
+    regions = {"num_shapes": m.num_shapes, "region_threshold": m.region_threshold} if region_on else {"num_shapes": 0}
+    e = {k: v.cpu() for k, v in explain(method, image, **regions).items()}
     pictures = {
         "prediction": colour(e["labels"], classes),
         "pseudo labels": colour(e["labels"], classes, e["confident"]),
     }
-    if m.region:
+    if region_on:
         pictures["after propagation"] = colour(e["spread"], classes, e["mask"])
-    for i, point in enumerate(POINTS if m.pixel else ()):
+    for i, point in enumerate(POINTS if pixel_on else ()):
         y, x = pixel(point, image.shape)
-        pictures[f"row of C, point {i + 1}"] = mark(heat(correlation_row(net, image, y, x), image.shape[-2:]), y, x)
+        row = heat(correlation_row(method, image, y, x), image.shape[-2:])
+        pictures[f"row of C, point {i + 1}"] = mark(row, y, x)
     return pictures, e
 
 
@@ -194,6 +201,6 @@ def board_pictures(
         return
     views = EvaluationViews(plan.folder, plan.split.val[:WATCHED])
     for i, id in enumerate(views.ids):
-        pictures, _ = looks(state.net, views[i]["image"], plan.folder.classes, plan.config, state.threshold.level)
+        pictures, _ = looks(state.method, views[i]["image"], plan.folder.classes, plan.config)
         for name, picture in pictures.items():
             writer.add_image(f"{name}/{id.replace('/', '_')}", picture, state.step, dataformats="HWC")

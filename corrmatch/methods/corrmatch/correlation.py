@@ -5,17 +5,13 @@
 # %% auto #0
 __all__ = [
     "SAMPLERS",
-    "at_least_float32",
     "no_autocast",
     "correlation_rows",
     "correlation_map",
     "shapes_from_rows",
     "draw_positions",
     "space_positions",
-    "propagate",
     "Projection",
-    "Bilinear",
-    "resize",
     "check_inputs",
     "Correlation",
 ]
@@ -26,18 +22,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
-
-
-# %% ../../../nbs/book/06_correlation.ipynb #efb81449
-def at_least_float32(
-    *tensors: Tensor,
-) -> list[Tensor]:
-    "Half precision becomes single; all tensors get the widest type among them."
-    dtype = torch.float32
-    for t in tensors:
-        dtype = torch.promote_types(dtype, t.dtype)
-    return [t.to(dtype) for t in tensors]
+from .propagation import propagate_pixels
+from ...models.base import at_least_float32
+from ...models.deeplab import resize
 
 
 # %% ../../../nbs/book/06_correlation.ipynb #738e19bf
@@ -50,8 +37,8 @@ def no_autocast(
 
 # %% ../../../nbs/book/06_correlation.ipynb #a8e85ee4
 def correlation_rows(
-    w1: Tensor,  # (B,D,N) vectors that ask
-    w2: Tensor,  # (B,D,N) vectors that answer
+    w1: Tensor,  # (B,D,N) query features
+    w2: Tensor,  # (B,D,N) key features
     index,  # which rows: positions (S,) or a slice
 ) -> Tensor:  # (B,S,N), each row sums to one
     "Some rows of the correlation map, without the others (Eq. 4)."
@@ -68,8 +55,8 @@ def correlation_rows(
 
 # %% ../../../nbs/book/06_correlation.ipynb #922ab5cc
 def correlation_map(
-    w1: Tensor,  # (B,D,N) vectors that ask
-    w2: Tensor,  # (B,D,N) vectors that answer
+    w1: Tensor,  # (B,D,N) query features
+    w2: Tensor,  # (B,D,N) key features
 ) -> Tensor:  # (B,N,N), each row sums to one
     "How every position relates to every other one (Eq. 4)."
     return correlation_rows(w1, w2, slice(None))
@@ -128,36 +115,6 @@ def space_positions(
 SAMPLERS = {"random": draw_positions, "uniform": space_positions}  # Table 8
 
 
-# %% ../../../nbs/book/06_correlation.ipynb #1b7a3aa0
-def propagate(
-    z: Tensor,  # (B,K,N) logits
-    w1: Tensor,  # (B,D,N) vectors that ask
-    w2: Tensor,  # (B,D,N) vectors that answer
-    chunk: int | None = None,  # rows of C that exist at a time (default: the whole map)
-) -> Tensor:  # (B,K,N)
-    "The product z C of Eq. 5, in chunks of rows that are made again in the backward pass."
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is {chunk}; it has to be 1 or more rows, or None for the whole map")
-    if z.dim() != 3 or z.shape[::2] != w1.shape[::2]:
-        raise ValueError(
-            f"logits of shape {tuple(z.shape)} and vectors of shape {tuple(w1.shape)}; images and "
-            "positions (first and last axis) have to agree"
-        )
-
-    def share(z, w1, w2, rows):
-        with no_autocast(z):
-            return torch.matmul(*at_least_float32(z[:, :, rows], correlation_rows(w1, w2, rows)))
-
-    N = z.shape[2]
-    if chunk is None or chunk >= N:
-        images = zip(*(t.chunk(1 if z.is_cuda else max(1, len(z))) for t in (z, w1, w2)))
-        return torch.cat([share(*image, slice(None)) for image in images])
-    return sum(
-        checkpoint(share, z, w1, w2, slice(start, start + chunk), use_reentrant=False, preserve_rng_state=False)
-        for start in range(0, N, chunk)
-    )
-
-
 # %% ../../../nbs/book/06_correlation.ipynb #f4d20cbd
 class Projection(nn.Sequential):
     "Encoder features for the correlation: 3x3 convolution, batch norm, ReLU, channel dropout."
@@ -174,36 +131,6 @@ class Projection(nn.Sequential):
             nn.ReLU(inplace=True),
             nn.Dropout2d(dropout),
         )
-
-
-# %% ../../../nbs/book/06_correlation.ipynb #b0f94d4c
-class Bilinear(torch.autograd.Function):
-    "Bilinear resize with aligned corners, whose backward pass is two products."
-
-    @staticmethod
-    def forward(ctx, x: Tensor, size):
-        ctx.cells = x.shape[-2:]
-        return F.interpolate(x, size, mode="bilinear", align_corners=True)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        # (n,m)
-        lines = lambda n, m: F.interpolate(
-            torch.eye(n, dtype=grad.dtype, device=grad.device)[None], m, mode="linear", align_corners=True
-        )[0]
-        rows, columns = (lines(n, m) for n, m in zip(ctx.cells, grad.shape[-2:]))
-        return rows @ (grad @ columns.T), None
-
-
-def resize(
-    x: Tensor,  # (B,C,h,w)
-    size: tuple[int, int],
-) -> Tensor:
-    "Bilinear resize with aligned corners, in single precision at least."
-    x = at_least_float32(x)[0].contiguous()
-    if torch.is_grad_enabled() and x.requires_grad:
-        return Bilinear.apply(x, tuple(size))
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=True)
 
 
 # %% ../../../nbs/book/06_correlation.ipynb #3f0dbde3
@@ -236,22 +163,15 @@ def check_inputs(
 
 # %% ../../../nbs/book/06_correlation.ipynb #ac28c324
 class Correlation(nn.Module):
-    "From features to correlated logits (Eq. 4, 5) and to binary shapes (Eq. 7)."
+    "From features to propagated logits (Eq. 4, 5) and to binary shapes (Eq. 7)."
 
     def __init__(
         self,
         in_channels: int,  # of the projected features
-        num_classes: int,  # K, also the length D of the vectors that are compared
-        max_map_bytes: int = 2**28,  # a larger map is made in chunks of this size
+        num_classes: int,  # K, also the length D of query and key features
     ):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(in_channels, num_classes, 1), nn.Conv2d(in_channels, num_classes, 1)
-        self.max_map_bytes = max_map_bytes
-
-    def chunk(self, z: Tensor) -> int:  # z (B,K,N)
-        "Rows of the map that fit into `max_map_bytes`, at least one."
-        row = z.shape[0] * z.shape[2] * torch.promote_types(z.dtype, torch.float32).itemsize
-        return max(1, self.max_map_bytes // row)
 
     def forward(
         self,
@@ -262,15 +182,16 @@ class Correlation(nn.Module):
         generator: torch.Generator | None = None,  # for the draw
         shapes_of: slice = slice(None),  # images whose shapes are wanted
         sampling: str = "random",  # how rows are chosen: random or uniform (Table 8)
-    ) -> tuple[Tensor, Tensor]:  # correlated logits (B,K,H,W); shapes (B,S,H,W) bool
+    ) -> tuple[Tensor, Tensor]:  # propagated logits (B,K,H,W); shapes (B,S,H,W) bool
         check_inputs(features, logits, self.conv1, index)
         cells, size = features.shape[-2:], logits.shape[-2:]
         w1, w2 = self.conv1(features).flatten(2), self.conv2(features).flatten(2)
-        z = resize(logits.detach(), cells).flatten(2)
-        corr_logits = propagate(z, w1, w2, self.chunk(z)).unflatten(2, cells)
+        z = resize(*at_least_float32(logits.detach()), cells).flatten(2)
+        with no_autocast(z):
+            propagated = propagate_pixels(*at_least_float32(z, correlation_map(w1, w2))).unflatten(2, cells)
         if index is None:
             index = SAMPLERS[sampling](z.shape[2], num_shapes, generator)
         rows = correlation_rows(
             w1[shapes_of].detach(), w2[shapes_of].detach(), index.to(w1.device, non_blocking=True)
         ).unflatten(2, cells)
-        return resize(corr_logits, size), shapes_from_rows(rows, size)
+        return resize(propagated, size), shapes_from_rows(rows, size)

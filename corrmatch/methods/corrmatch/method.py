@@ -18,6 +18,8 @@ __all__ = [
     "make_threshold",
     "CorrMatch",
     "logs_of",
+    "explain",
+    "correlation_row",
 ]
 
 # %% ../../../nbs/book/09_objective.ipynb #a50f084d
@@ -26,7 +28,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from ..base import Losses, Method, MethodConfig, register, weighted_sum, with_source
-from .correlation import Correlation, Projection
+from .correlation import Correlation, Projection, correlation_rows
 from .propagation import propagate_regions
 from corrmatch.methods.corrmatch.threshold import (
     ClassThreshold,
@@ -181,7 +183,7 @@ def pseudo_labels(
     if shapes is None:
         return Pseudo(labels_w, confident_w, valid_w, labels, confident, confident, valid)
     tau = threshold.level if region_threshold is None else region_threshold
-    spread, mask = propagate_regions(shapes & (valid & ~box).unsqueeze(1), labels, confident, tau)
+    spread, mask = propagate_regions(shapes & (valid & ~box).unsqueeze(1), labels, confident, tau, logits.shape[1])
     return Pseudo(labels_w, confident_w, valid_w, spread, mask, confident, valid)
 
 
@@ -279,6 +281,16 @@ class CorrMatch(Method):
     def set_extra_state(self, state):
         self.threshold.load_state_dict(state["threshold"])
 
+    def projected(self, features: dict, stages: dict) -> Tensor:  # (B,P,h,w)
+        "The features that the correlation compares, at the positions of the encoder's last stage."
+        high = features["high"]
+        source = (
+            high if self.config.feature == "backbone" else stages[self.config.feature][: len(high)]
+        )  # not perturbed
+        with self.net.mixed(high.device):
+            source = source if source.shape[-2:] == high.shape[-2:] else resize(source, high.shape[-2:])
+            return self.proj(source)
+
     def view(
         self,
         images: Tensor,  # (B,3,H,W)
@@ -300,10 +312,7 @@ class CorrMatch(Method):
         perturbed = resize(*at_least_float32(perturbed[0][weak]), size) if perturbed else None
         if not c.pixel:
             return Predictions(logits, None, perturbed), None
-        high = features["high"]
-        source = (high if c.feature == "backbone" else stages[c.feature])[: len(images)]  # of the clean copy alone
-        with self.net.mixed(images.device):
-            projected = self.proj(source if source.shape[-2:] == high.shape[-2:] else resize(source, high.shape[-2:]))
+        projected = self.projected(features, stages)
         corr, shapes = self.corr(*at_least_float32(projected), logits, num_shapes, index, generator, weak, c.sampling)
         return Predictions(logits, corr, perturbed), shapes
 
@@ -341,6 +350,14 @@ class CorrMatch(Method):
         terms = loss_terms(labelled, batch["labels_x"], weak, strong, pseudo, w, c.mining, c.soft, clock.count)
         return weighted_sum(terms, w, w.overall, logs_of(pseudo, self.threshold))
 
+    @torch.inference_mode()
+    def inspect(self, image, points=()):
+        device, c = next(self.parameters()).device, self.config
+        e = explain(self, image.to(device), None, c.num_shapes if c.region else 1)
+        found = {"after propagation": e["spread"].masked_fill(~e["mask"], 255)} if c.region else {}
+        rows = [correlation_row(self, image.to(device), *point) for point in points] if c.pixel else []
+        return found | {f"row of C, point {i}": row for i, row in enumerate(rows, 1)}
+
 
 def logs_of(pseudo: Pseudo, threshold) -> dict[str, Tensor]:
     "The threshold, and the shares of valid pixels that are confident and that supervise in the end."
@@ -350,3 +367,41 @@ def logs_of(pseudo: Pseudo, threshold) -> dict[str, Tensor]:
         "confident_ratio": pseudo.confident.sum() / valid,
         "mask_ratio": pseudo.mask.sum() / valid,
     }
+
+
+# %% ../../../nbs/book/09_objective.ipynb #83eecdcf
+@torch.inference_mode()
+def explain(
+    method: CorrMatch,  # in evaluation mode
+    image: Tensor,  # (3,H,W) normalised
+    tau: float | None = None,  # threshold; None: the method's
+    num_shapes: int = 128,  # rows of C
+    seed: int = 0,  # of their draw
+    region_threshold: float | None = None,  # its own threshold for Algorithm 1; None: that of the settings, or tau
+) -> dict[str, Tensor]:  # (H,W): labels, confident (pixels alone), spread, mask (after Algorithm 1)
+    "Treat an image as unlabelled: its pseudo-labels before and after region propagation."
+    tau = method.confident_at if tau is None else tau
+    own = method.config.region_threshold if region_threshold is None else region_threshold
+    out, shapes = method.view(image[None], num_shapes, generator=torch.Generator().manual_seed(seed))
+    confidence, labels = out.logits.softmax(1).max(1)
+    confident, spread = confidence >= tau, labels
+    mask = confident
+    if shapes is not None:
+        spread, mask = propagate_regions(shapes, labels, confident, tau if own is None else own)
+    return {"labels": labels[0], "confident": confident[0], "spread": spread[0], "mask": mask[0]}
+
+
+@torch.inference_mode()
+def correlation_row(
+    method: CorrMatch,  # in evaluation mode
+    image: Tensor,  # (3,H,W) normalised
+    y: int,
+    x: int,  # pixel
+) -> Tensor:  # (h,w)
+    "The row of C that belongs to a pixel's feature position: what the network holds to be like it."
+    features = method.net.encode(image[None])
+    projected = method.projected(features, method.net.stages(features))
+    h, w = projected.shape[-2:]
+    position = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
+    w1, w2 = method.corr.conv1(projected).flatten(2), method.corr.conv2(projected).flatten(2)
+    return correlation_rows(w1, w2, position).reshape(h, w)
