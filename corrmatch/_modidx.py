@@ -637,22 +637,6 @@ d = {
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
-            "corrmatch.engine.processes.AllReduce": (
-                "reference/processes.html#allreduce",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.backward": (
-                "reference/processes.html#allreduce.backward",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.forward": (
-                "reference/processes.html#allreduce.forward",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.join": (
-                "reference/processes.html#allreduce.join",
-                "corrmatch/engine/processes.py",
-            ),
             "corrmatch.engine.processes.Processes": (
                 "reference/processes.html#processes",
                 "corrmatch/engine/processes.py",
@@ -671,14 +655,6 @@ d = {
             ),
             "corrmatch.engine.processes.Processes.wait": (
                 "reference/processes.html#processes.wait",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.SyncBatchNorm": (
-                "reference/processes.html#syncbatchnorm",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.SyncBatchNorm.forward": (
-                "reference/processes.html#syncbatchnorm.forward",
                 "corrmatch/engine/processes.py",
             ),
             "corrmatch.engine.processes.processes": (
@@ -1591,6 +1567,7 @@ d = {
         },
         "corrmatch.models.weights": {
             "corrmatch.models.weights.difference": ("reference/weights.html#difference", "corrmatch/models/weights.py"),
+            "corrmatch.models.weights.entries": ("reference/weights.html#entries", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.imagenet_state": (
                 "reference/weights.html#imagenet_state",
                 "corrmatch/models/weights.py",
@@ -2061,11 +2038,7 @@ d = {
                 "reference/inspect.html#board_pictures",
                 "corrmatch/viz/inspect.py",
             ),
-            "corrmatch.viz.inspect.correlation_row": (
-                "reference/inspect.html#correlation_row",
-                "corrmatch/viz/inspect.py",
-            ),
-            "corrmatch.viz.inspect.explain": ("reference/inspect.html#explain", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.feature_colours": (
                 "reference/inspect.html#feature_colours",
                 "corrmatch/viz/inspect.py",
@@ -2078,6 +2051,7 @@ d = {
             "corrmatch.viz.inspect.looks": ("reference/inspect.html#looks", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.pixel": ("reference/inspect.html#pixel", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.run_picture": ("reference/inspect.html#run_picture", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.seen_in": ("reference/inspect.html#seen_in", "corrmatch/viz/inspect.py"),
         },
         "corrmatch.viz.palette": {
             "corrmatch.viz.palette.class_legend": ("reference/palette.html#class_legend", "corrmatch/viz/palette.py"),

@@ -6,76 +6,28 @@
 __all__ = [
     "POINTS",
     "WATCHED",
-    "explain",
-    "correlation_row",
     "feature_colours",
     "largest_object",
-    "run_picture",
     "pixel",
     "heat",
+    "seen_in",
+    "drawn",
     "looks",
+    "run_picture",
     "board_pictures",
 ]
 
 # %% ../../nbs/reference/inspect.ipynb #in100004
+import re
 import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
 from ..data.check import Classes
 from ..data.views import EvaluationViews, denormalise
-from ..engine.config import Config
-from ..engine.evaluation import middle, predict
+from ..engine.evaluation import middle
 from ..methods import Method
-from ..methods.corrmatch.correlation import correlation_rows
-from ..methods.corrmatch.method import CorrMatch
-from ..methods.corrmatch.propagation import propagate_regions
-from ..models.base import at_least_float32
-from ..models.deeplab import resize
 from .palette import class_legend, colour, mark, show_images
-
-
-# %% ../../nbs/reference/inspect.ipynb #8635b2b6
-@torch.inference_mode()
-def explain(
-    method: Method,  # in evaluation mode
-    image: torch.Tensor,  # (3,H,W) normalised
-    tau: float | None = None,  # confidence from which a pixel is a target; None: that of the method
-    num_shapes: int = 128,  # rows of C (CorrMatch); 0: no regions
-    seed: int = 0,  # of their draw
-    region_threshold: float | None = None,  # its own threshold for Algorithm 1; None: the same
-) -> dict:  # (H,W): labels, confident (pixels alone), spread, mask (after Algorithm 1)
-    "Treat an image as unlabelled: its pseudo-labels before and after region propagation."
-    tau, shapes = method.confident_at if tau is None else tau, None
-    if isinstance(method, CorrMatch) and num_shapes:
-        out, shapes = method.view(image[None], num_shapes, generator=torch.Generator().manual_seed(seed))
-        logits = out.logits
-    else:
-        logits = method.predictor(image[None])
-    confidence, labels = logits.softmax(1).max(1)
-    spread, mask = labels, confidence >= tau
-    if shapes is not None:
-        spread, mask = propagate_regions(shapes, labels, mask, tau if region_threshold is None else region_threshold)
-    return {"labels": labels[0], "confident": (confidence >= tau)[0], "spread": spread[0], "mask": mask[0]}
-
-
-# %% ../../nbs/reference/inspect.ipynb #45c8b9b1
-@torch.inference_mode()
-def correlation_row(
-    method: CorrMatch,  # in evaluation mode
-    image: torch.Tensor,  # (3,H,W) normalised
-    y: int,
-    x: int,  # pixel
-) -> torch.Tensor:  # (h,w)
-    "The row of C that belongs to a pixel's position: what the network holds to be like it."
-    features = method.net.encode(image[None])
-    h, w = features["high"].shape[-2:]
-    named = {"backbone": features["high"]} | method.net.stages(features)
-    with method.net.mixed(image.device):
-        projected = method.proj(resize(named[method.config.feature], (h, w)))
-    w1, w2 = (conv(*at_least_float32(projected)).flatten(2) for conv in (method.corr.conv1, method.corr.conv2))
-    position = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
-    return correlation_rows(w1, w2, position).reshape(h, w)
 
 
 # %% ../../nbs/reference/inspect.ipynb #f0a7c102
@@ -102,47 +54,6 @@ def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
     return int(ys[i]), int(xs[i])
 
 
-# %% ../../nbs/reference/inspect.ipynb #bfab0ef1
-def run_picture(
-    method: CorrMatch,  # in evaluation mode
-    views,  # EvaluationViews: image, labels, id
-    classes: Classes,
-    tau: float,  # threshold of the run
-    rows=(0, 1, 2),  # which images
-):
-    "Image, ground truth, prediction, pseudo labels before and after propagation, and a row of C, for a few images."
-    panels, titles = (
-        [],
-        [
-            "image",
-            "ground truth",
-            "prediction",
-            f"pseudo labels, τ={tau:.2f}",
-            "after propagation",
-            "row of C at the dot",
-        ],
-    )
-    points = []
-    for i in rows:
-        item = views[i]
-        image, truth = item["image"], item["labels"]
-        e, (y, x) = explain(method, image, tau), largest_object(truth)
-        points.append((y, x))
-        panels += [
-            denormalise(image),
-            colour(truth, classes),
-            colour(e["labels"], classes),
-            colour(e["labels"], classes, e["confident"]),
-            colour(e["spread"], classes, e["mask"]),
-            correlation_row(method, image, y, x),
-        ]
-    fig = show_images(panels, titles * len(points), columns=6)
-    for j, (y, x) in enumerate(points):
-        fig.axes[6 * j].plot(x, y, "o", mec="white", mfc="red", ms=5)
-    class_legend(fig, classes, loc="lower center", bbox_to_anchor=(0.5, -0.04))
-    return fig
-
-
 # %% ../../nbs/reference/inspect.ipynb #in100007
 POINTS = ((1 / 4, 1 / 4), (1 / 2, 1 / 2), (3 / 4, 3 / 4))  # (y, x) as shares of height and width
 
@@ -153,38 +64,77 @@ def pixel(point, shape) -> tuple[int, int]:
 
 
 def heat(row, size: tuple[int, int]) -> np.ndarray:  # (h,w) -> (H,W,3) uint8
-    "A row of C in colours: dark is zero, bright its maximum."
+    "A map in colours: dark is zero, bright its maximum."
     row = np.asarray(row.float().cpu())
     picture = Image.fromarray((255 * colormaps["viridis"](row / row.max())[..., :3]).astype(np.uint8))
     return np.asarray(picture.resize(size[::-1], Image.Resampling.NEAREST))
 
 
-# %% ../../nbs/reference/inspect.ipynb #ac200071
 @torch.inference_mode()
+def seen_in(
+    method: Method,  # in evaluation mode
+    image: torch.Tensor,  # (3,H,W) normalised
+    points=(),  # pixels (y, x) to look from
+) -> dict[str, torch.Tensor]:  # (H,W) int64: labels, 255 where there is none; (h,w) float: other maps
+    "Prediction, pseudo-labels, and what else the method shows of an image it treats as unlabelled."
+    image = image.to(next(method.parameters()).device)
+    confidence, labels = method.predictor(image[None])[0].softmax(0).max(0)
+    found = {"prediction": labels}
+    if method.confident_at is not None:
+        found["pseudo labels"] = labels.masked_fill(confidence < method.confident_at, 255)
+    return {name: v.cpu() for name, v in (found | method.inspect(image, points)).items()}
+
+
+def drawn(
+    found: dict,  # from `seen_in`
+    classes: Classes,
+    points=(),  # those that were asked for
+) -> dict[str, np.ndarray]:  # (H,W,3) uint8
+    "The maps as pictures; the point of a map is marked."
+    pictures, size = {}, tuple(found["prediction"].shape)
+    for name, values in found.items():
+        if not values.is_floating_point():
+            pictures[name] = colour(values, classes)
+            continue
+        pictures[name] = heat(values, size)
+        if asked := re.search(r"point (\d+)$", name):
+            pictures[name] = mark(pictures[name], *points[int(asked[1]) - 1])
+    return pictures
+
+
 def looks(
     method: Method,  # in evaluation mode
     image: torch.Tensor,  # (3,H,W) normalised
     classes: Classes,
-    config: Config,
-) -> tuple[dict, dict]:  # name -> (h,w,3) uint8; what `explain` says
-    "What a method makes of the middle of an image: prediction, pseudo-labels, rows of C at fixed points."
-    m, image = method.config, middle(image, config.data.crop).to(next(method.parameters()).device)
-    if method.confident_at is None:
-        return {"prediction": colour(predict(method.predictor, image), classes)}, {}
-    pixel_on, region_on = (isinstance(method, CorrMatch) and getattr(m, name) for name in ("pixel", "region"))
-    regions = {"num_shapes": m.num_shapes, "region_threshold": m.region_threshold} if region_on else {"num_shapes": 0}
-    e = {k: v.cpu() for k, v in explain(method, image, **regions).items()}
-    pictures = {
-        "prediction": colour(e["labels"], classes),
-        "pseudo labels": colour(e["labels"], classes, e["confident"]),
-    }
-    if region_on:
-        pictures["after propagation"] = colour(e["spread"], classes, e["mask"])
-    for i, point in enumerate(POINTS if pixel_on else ()):
-        y, x = pixel(point, image.shape)
-        row = heat(correlation_row(method, image, y, x), image.shape[-2:])
-        pictures[f"row of C, point {i + 1}"] = mark(row, y, x)
-    return pictures, e
+    crop: int,  # side of the middle that is looked at
+) -> tuple[dict, dict]:  # the pictures; the maps they are made from
+    "What a method makes of the middle of an image, with fixed points."
+    image = middle(image, crop)
+    points = [pixel(point, image.shape) for point in POINTS]
+    found = seen_in(method, image, points)
+    return drawn(found, classes, points), found
+
+
+# %% ../../nbs/reference/inspect.ipynb #bfab0ef1
+def run_picture(
+    method: Method,  # in evaluation mode
+    views: EvaluationViews,  # image, labels, id
+    classes: Classes,
+    rows=(0, 1, 2),  # which images
+):
+    "Image, ground truth, prediction, and what else the method shows, for a few images."
+    panels, points = [], []
+    for i in rows:
+        image, truth = views[i]["image"], views[i]["labels"]
+        points.append(largest_object(truth))
+        pictures = drawn(seen_in(method, image, points[-1:]), classes, points[-1:])
+        panels += [denormalise(image), colour(truth, classes), *pictures.values()]
+    titles = ["image", "ground truth", *pictures]
+    fig = show_images(panels, titles * len(points), columns=len(titles))
+    for j, (y, x) in enumerate(points):
+        fig.axes[len(titles) * j].plot(x, y, "o", mec="white", mfc="red", ms=5)
+    class_legend(fig, classes, loc="lower center", bbox_to_anchor=(0.5, -0.04))
+    return fig
 
 
 # %% ../../nbs/reference/inspect.ipynb #b75cdf9c
@@ -201,6 +151,6 @@ def board_pictures(
         return
     views = EvaluationViews(plan.folder, plan.split.val[:WATCHED])
     for i, id in enumerate(views.ids):
-        pictures, _ = looks(state.method, views[i]["image"], plan.folder.classes, plan.config)
+        pictures, _ = looks(state.method, views[i]["image"], plan.folder.classes, plan.config.data.crop)
         for name, picture in pictures.items():
             writer.add_image(f"{name}/{id.replace('/', '_')}", picture, state.step, dataformats="HWC")
