@@ -327,6 +327,7 @@ d = {
             ),
             "corrmatch.data.folder.Folder.paths": ("reference/folders.html#folder.paths", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.Folder.strays": ("reference/folders.html#folder.strays", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.Folder.unread": ("reference/folders.html#folder.unread", "corrmatch/data/folder.py"),
             "corrmatch.data.folder._bare": ("reference/folders.html#_bare", "corrmatch/data/folder.py"),
             "corrmatch.data.folder._open": ("reference/folders.html#_open", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.compare_classes": (
