@@ -16,11 +16,11 @@ from corrmatch.methods.corrmatch.method import (
     make_threshold,
 )
 from corrmatch.models.build import ModelConfig, build_segmenter
-from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, propagate, shapes_from_rows
+from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, shapes_from_rows
 from corrmatch.data.check import Classes
 from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate, predict, scores
 from corrmatch.nn.losses import OHEM
-from corrmatch.methods.corrmatch.propagation import propagate_regions
+from corrmatch.methods.corrmatch.propagation import propagate_pixels, propagate_regions
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 from corrmatch.data.views import cutmix_box, normalise, resize_crop_flip, strong_view
 from replay import kept_pseudo_labels
@@ -64,7 +64,7 @@ def test_rows_of_the_map_are_shares_and_a_flat_row_has_no_shape(h, w, d, scale, 
         and (c >= 0).all()
         and torch.allclose(c.sum(-1), torch.ones(2, h * w), atol=1e-5)
     )
-    out = propagate(random(seed + 2, 2, 3, h * w), w1, w2, chunk=5)
+    out = propagate_pixels(random(seed + 2, 2, 3, h * w), c)
     out.sum().backward()
     assert finite(out, w1.grad)
     flat = shapes_from_rows(torch.full((1, 2, h, w), 1 / (h * w)), (3 * h + 1, 2 * w))
@@ -73,7 +73,7 @@ def test_rows_of_the_map_are_shares_and_a_flat_row_has_no_shape(h, w, d, scale, 
 
 @given(small, small, drawn(*CLASSES), drawn(*SCALES), drawn(*TYPES), seeds)
 def test_correlated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dtype, seed):
-    corr = Correlation(4, k, max_map_bytes=500)
+    corr = Correlation(4, k)
     logits, shapes = corr(
         random(seed, 2, 4, h, w, dtype=dtype).float(),
         random(seed, 2, k, 2 * h, 3 * w, scale=scale, dtype=dtype),
