@@ -637,22 +637,6 @@ d = {
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
-            "corrmatch.engine.processes.AllReduce": (
-                "reference/processes.html#allreduce",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.backward": (
-                "reference/processes.html#allreduce.backward",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.forward": (
-                "reference/processes.html#allreduce.forward",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.join": (
-                "reference/processes.html#allreduce.join",
-                "corrmatch/engine/processes.py",
-            ),
             "corrmatch.engine.processes.Processes": (
                 "reference/processes.html#processes",
                 "corrmatch/engine/processes.py",
@@ -671,14 +655,6 @@ d = {
             ),
             "corrmatch.engine.processes.Processes.wait": (
                 "reference/processes.html#processes.wait",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.SyncBatchNorm": (
-                "reference/processes.html#syncbatchnorm",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.SyncBatchNorm.forward": (
-                "reference/processes.html#syncbatchnorm.forward",
                 "corrmatch/engine/processes.py",
             ),
             "corrmatch.engine.processes.processes": (
@@ -955,6 +931,10 @@ d = {
                 "methods/template.html#methodconfig.mining",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.MethodConfig.unlabelled_off": (
+                "methods/template.html#methodconfig.unlabelled_off",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.registered": ("methods/template.html#registered", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
@@ -1054,6 +1034,10 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.CorrMatchConfig.__post_init__": (
                 "book/objective.html#corrmatchconfig.__post_init__",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.CorrMatchConfig.unlabelled_off": (
+                "book/objective.html#corrmatchconfig.unlabelled_off",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.Predictions": (
@@ -1269,6 +1253,23 @@ d = {
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
         },
+        "corrmatch.methods.cps": {
+            "corrmatch.methods.cps.CPS": ("methods/cps.html#cps", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPS.__init__": ("methods/cps.html#cps.__init__", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPS.forward": ("methods/cps.html#cps.forward", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPS.mixed": ("methods/cps.html#cps.mixed", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPSConfig": ("methods/cps.html#cpsconfig", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPSConfig.__post_init__": (
+                "methods/cps.html#cpsconfig.__post_init__",
+                "corrmatch/methods/cps.py",
+            ),
+            "corrmatch.methods.cps.CPSConfig.factor": ("methods/cps.html#cpsconfig.factor", "corrmatch/methods/cps.py"),
+            "corrmatch.methods.cps.CPSConfig.unlabelled_off": (
+                "methods/cps.html#cpsconfig.unlabelled_off",
+                "corrmatch/methods/cps.py",
+            ),
+            "corrmatch.methods.cps.CPSConfig.views": ("methods/cps.html#cpsconfig.views", "corrmatch/methods/cps.py"),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1295,6 +1296,40 @@ d = {
                 "methods/fixmatch.html#fixmatchconfig.__post_init__",
                 "corrmatch/methods/fixmatch.py",
             ),
+            "corrmatch.methods.fixmatch.FixMatchConfig.unlabelled_off": (
+                "methods/fixmatch.html#fixmatchconfig.unlabelled_off",
+                "corrmatch/methods/fixmatch.py",
+            ),
+        },
+        "corrmatch.methods.mean_teacher": {
+            "corrmatch.methods.mean_teacher.MeanTeacher": (
+                "methods/mean_teacher.html#meanteacher",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacher.__init__": (
+                "methods/mean_teacher.html#meanteacher.__init__",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacher.after": (
+                "methods/mean_teacher.html#meanteacher.after",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacher.forward": (
+                "methods/mean_teacher.html#meanteacher.forward",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacherConfig": (
+                "methods/mean_teacher.html#meanteacherconfig",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacherConfig.__post_init__": (
+                "methods/mean_teacher.html#meanteacherconfig.__post_init__",
+                "corrmatch/methods/mean_teacher.py",
+            ),
+            "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
+                "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
+                "corrmatch/methods/mean_teacher.py",
+            ),
         },
         "corrmatch.methods.supervised": {
             "corrmatch.methods.supervised.Supervised": (
@@ -1312,6 +1347,29 @@ d = {
             "corrmatch.methods.supervised.SupervisedConfig": (
                 "methods/supervised.html#supervisedconfig",
                 "corrmatch/methods/supervised.py",
+            ),
+        },
+        "corrmatch.methods.unimatch": {
+            "corrmatch.methods.unimatch.UniMatch": ("methods/unimatch.html#unimatch", "corrmatch/methods/unimatch.py"),
+            "corrmatch.methods.unimatch.UniMatch.clean_and_perturbed": (
+                "methods/unimatch.html#unimatch.clean_and_perturbed",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatch.forward": (
+                "methods/unimatch.html#unimatch.forward",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatchConfig": (
+                "methods/unimatch.html#unimatchconfig",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatchConfig.__post_init__": (
+                "methods/unimatch.html#unimatchconfig.__post_init__",
+                "corrmatch/methods/unimatch.py",
+            ),
+            "corrmatch.methods.unimatch.UniMatchConfig.unlabelled_off": (
+                "methods/unimatch.html#unimatchconfig.unlabelled_off",
+                "corrmatch/methods/unimatch.py",
             ),
         },
         "corrmatch.models.base": {
@@ -1509,6 +1567,7 @@ d = {
         },
         "corrmatch.models.weights": {
             "corrmatch.models.weights.difference": ("reference/weights.html#difference", "corrmatch/models/weights.py"),
+            "corrmatch.models.weights.entries": ("reference/weights.html#entries", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.imagenet_state": (
                 "reference/weights.html#imagenet_state",
                 "corrmatch/models/weights.py",
@@ -1954,6 +2013,7 @@ d = {
             "corrmatch.testing._said": ("reference/testing.html#_said", "corrmatch/testing.py"),
             "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
             "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
+            "corrmatch.testing.image_forwards": ("reference/testing.html#image_forwards", "corrmatch/testing.py"),
             "corrmatch.testing.milliseconds": ("reference/testing.html#milliseconds", "corrmatch/testing.py"),
             "corrmatch.testing.random_batch": ("reference/testing.html#random_batch", "corrmatch/testing.py"),
             "corrmatch.testing.refuses": ("reference/testing.html#refuses", "corrmatch/testing.py"),
@@ -1967,11 +2027,18 @@ d = {
             "corrmatch.viz.curves.curves": ("reference/curves.html#curves", "corrmatch/viz/curves.py"),
             "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
         },
+        "corrmatch.viz.diagram": {
+            "corrmatch.viz.diagram.who_teaches_whom": (
+                "reference/diagram.html#who_teaches_whom",
+                "corrmatch/viz/diagram.py",
+            )
+        },
         "corrmatch.viz.inspect": {
             "corrmatch.viz.inspect.board_pictures": (
                 "reference/inspect.html#board_pictures",
                 "corrmatch/viz/inspect.py",
             ),
+            "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.feature_colours": (
                 "reference/inspect.html#feature_colours",
                 "corrmatch/viz/inspect.py",
@@ -1984,6 +2051,7 @@ d = {
             "corrmatch.viz.inspect.looks": ("reference/inspect.html#looks", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.pixel": ("reference/inspect.html#pixel", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.run_picture": ("reference/inspect.html#run_picture", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.seen_in": ("reference/inspect.html#seen_in", "corrmatch/viz/inspect.py"),
         },
         "corrmatch.viz.palette": {
             "corrmatch.viz.palette.class_legend": ("reference/palette.html#class_legend", "corrmatch/viz/palette.py"),

@@ -11,6 +11,7 @@ __all__ = [
     "same",
     "random_batch",
     "shake",
+    "image_forwards",
     "command_line",
     "bytes_of",
     "Trap",
@@ -132,6 +133,32 @@ def shake(
             ):
                 t.uniform_(low, high, generator=g)
     return net.eval()
+
+
+# %% ../nbs/reference/testing.ipynb #d9ee5493
+def image_forwards(
+    method: nn.Module,  # with segmenters that have a backbone and a head
+    batch: dict,
+    clock,  # of the step
+) -> str:  # as methods state their cost, e.g. "3B G + B N"
+    "Images that a step sends through encoders with graph (G) and without (N), and through decoders beyond that; B labelled."
+    seen = {"G": 0, "N": 0, "decoder": 0}
+
+    def encoder(module, inputs, output):
+        seen["G" if torch.is_grad_enabled() else "N"] += len(inputs[0])
+        seen["decoder"] -= len(inputs[0])
+
+    def decoder(module, inputs, output):
+        seen["decoder"] += len(inputs[0])
+
+    nets = [m for m in method.modules() if hasattr(m, "backbone")]
+    hooks = [part.register_forward_hook(f) for m in nets for part, f in ((m.backbone, encoder), (m.head, decoder))]
+    method("main", batch, clock)
+    for hook in hooks:
+        hook.remove()
+    b = len(batch["image_x"])
+    times = lambda n: "B" if n == b else f"{n // b}B" if n % b == 0 else f"{n / b:.1f}B"
+    return " + ".join(f"{times(seen[kind])} {kind}" for kind in ("G", "decoder", "N") if seen[kind])
 
 
 # %% ../nbs/reference/testing.ipynb #85a4587b

@@ -157,20 +157,6 @@ def cells(config: Config) -> int:
     return -(-config.data.crop // config.model.output_stride)
 
 
-# %% ../../nbs/reference/config.ipynb #9da352a6
-# settings that may change between a run and its continuation
-FREE = {
-    "data.root",
-    "data.workers",
-    "data.check",
-    "system.device",
-    "system.skip_bad_steps",
-    "log_every",
-    "save_every",
-    "out",
-}
-
-
 # %% ../../nbs/reference/config.ipynb #ef7a9621
 def to_dict(config) -> dict:
     "The settings of a run as plain values; the method's name stands with its settings."
@@ -193,6 +179,20 @@ def from_dict(kind: type, values: dict):
 def differences(old: dict, new: dict) -> list[str]:
     "What differs between two runs' settings, but for those that are free to change; one readable line each."
     return settings.differences(old, new, FREE)
+
+
+# %% ../../nbs/reference/config.ipynb #9da352a6
+# settings that may change between a run and its continuation
+FREE = {
+    "data.root",
+    "data.workers",
+    "data.check",
+    "system.device",
+    "system.skip_bad_steps",
+    "log_every",
+    "save_every",
+    "out",
+}
 
 
 # %% ../../nbs/reference/config.ipynb #c9961c0d

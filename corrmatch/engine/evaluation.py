@@ -204,6 +204,7 @@ def sliding_window(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #56a13c04
+#| code-fold: true
 MODES = ("whole", "center_crop", "sliding_window")  # ways to cut an image for prediction
 
 

@@ -8,24 +8,25 @@ __all__ = [
     "WATCHED",
     "feature_colours",
     "largest_object",
-    "run_picture",
     "pixel",
     "heat",
+    "seen_in",
+    "drawn",
     "looks",
+    "run_picture",
     "board_pictures",
 ]
 
 # %% ../../nbs/reference/inspect.ipynb #in100004
+import re
 import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
 from ..data.check import Classes
 from ..data.views import EvaluationViews, denormalise
-from ..engine.config import Config
 from ..engine.evaluation import middle
 from ..methods import Method
-from ..methods.corrmatch.method import CorrMatch, correlation_row, explain
 from .palette import class_legend, colour, mark, show_images
 
 
@@ -53,47 +54,6 @@ def largest_object(labels, ignore=(0, 255)) -> tuple[int, int]:  # (y, x)
     return int(ys[i]), int(xs[i])
 
 
-# %% ../../nbs/reference/inspect.ipynb #bfab0ef1
-def run_picture(
-    method: CorrMatch,  # in evaluation mode
-    views,  # EvaluationViews: image, labels, id
-    classes: Classes,
-    tau: float,  # threshold of the run
-    rows=(0, 1, 2),  # which images
-):
-    "Image, ground truth, prediction, pseudo labels before and after propagation, and a row of C, for a few images."
-    panels, titles = (
-        [],
-        [
-            "image",
-            "ground truth",
-            "prediction",
-            f"pseudo labels, τ={tau:.2f}",
-            "after propagation",
-            "row of C at the dot",
-        ],
-    )
-    points = []
-    for i in rows:
-        item = views[i]
-        image, truth = item["image"], item["labels"]
-        e, (y, x) = explain(method, image, tau), largest_object(truth)
-        points.append((y, x))
-        panels += [
-            denormalise(image),
-            colour(truth, classes),
-            colour(e["labels"], classes),
-            colour(e["labels"], classes, e["confident"]),
-            colour(e["spread"], classes, e["mask"]),
-            correlation_row(method, image, y, x),
-        ]
-    fig = show_images(panels, titles * len(points), columns=6)
-    for j, (y, x) in enumerate(points):
-        fig.axes[6 * j].plot(x, y, "o", mec="white", mfc="red", ms=5)
-    class_legend(fig, classes, loc="lower center", bbox_to_anchor=(0.5, -0.04))
-    return fig
-
-
 # %% ../../nbs/reference/inspect.ipynb #in100007
 POINTS = ((1 / 4, 1 / 4), (1 / 2, 1 / 2), (3 / 4, 3 / 4))  # (y, x) as shares of height and width
 
@@ -104,35 +64,77 @@ def pixel(point, shape) -> tuple[int, int]:
 
 
 def heat(row, size: tuple[int, int]) -> np.ndarray:  # (h,w) -> (H,W,3) uint8
-    "A row of C in colours: dark is zero, bright its maximum."
+    "A map in colours: dark is zero, bright its maximum."
     row = np.asarray(row.float().cpu())
     picture = Image.fromarray((255 * colormaps["viridis"](row / row.max())[..., :3]).astype(np.uint8))
     return np.asarray(picture.resize(size[::-1], Image.Resampling.NEAREST))
 
 
-# %% ../../nbs/reference/inspect.ipynb #ac200071
 @torch.inference_mode()
+def seen_in(
+    method: Method,  # in evaluation mode
+    image: torch.Tensor,  # (3,H,W) normalised
+    points=(),  # pixels (y, x) to look from
+) -> dict[str, torch.Tensor]:  # (H,W) int64: labels, 255 where there is none; (h,w) float: other maps
+    "Prediction, pseudo-labels, and what else the method shows of an image it treats as unlabelled."
+    image = image.to(next(method.parameters()).device)
+    confidence, labels = method.predictor(image[None])[0].softmax(0).max(0)
+    found = {"prediction": labels}
+    if method.confident_at is not None:
+        found["pseudo labels"] = labels.masked_fill(confidence < method.confident_at, 255)
+    return {name: v.cpu() for name, v in (found | method.inspect(image, points)).items()}
+
+
+def drawn(
+    found: dict,  # from `seen_in`
+    classes: Classes,
+    points=(),  # those that were asked for
+) -> dict[str, np.ndarray]:  # (H,W,3) uint8
+    "The maps as pictures; the point of a map is marked."
+    pictures, size = {}, tuple(found["prediction"].shape)
+    for name, values in found.items():
+        if not values.is_floating_point():
+            pictures[name] = colour(values, classes)
+            continue
+        pictures[name] = heat(values, size)
+        if asked := re.search(r"point (\d+)$", name):
+            pictures[name] = mark(pictures[name], *points[int(asked[1]) - 1])
+    return pictures
+
+
 def looks(
     method: Method,  # in evaluation mode
     image: torch.Tensor,  # (3,H,W) normalised
     classes: Classes,
-    config: Config,
-) -> tuple[dict, dict]:  # name -> (h,w,3) uint8; name -> (h,w) labels, and the confident pixels
-    "What a method makes of the middle of an image: prediction, pseudo-labels, and what else it has to show."
-    image = middle(image, config.data.crop).to(next(method.parameters()).device)
-    confidence, labels = (t.cpu() for t in method.predictor(image[None])[0].softmax(0).max(0))
-    seen, pictures = {"labels": labels}, {"prediction": colour(labels, classes)}
-    if method.confident_at is not None:
-        seen["confident"] = confidence >= method.confident_at
-        pictures["pseudo labels"] = colour(labels, classes, seen["confident"])
+    crop: int,  # side of the middle that is looked at
+) -> tuple[dict, dict]:  # the pictures; the maps they are made from
+    "What a method makes of the middle of an image, with fixed points."
+    image = middle(image, crop)
     points = [pixel(point, image.shape) for point in POINTS]
-    for name, found in method.inspect(image, points).items():
-        if found.is_floating_point():
-            pictures[name] = mark(heat(found, image.shape[-2:]), *points[int(name[-1]) - 1])
-        else:
-            seen[name] = found.cpu()
-            pictures[name] = colour(seen[name], classes, seen[name] != classes.ignore_index)
-    return pictures, seen
+    found = seen_in(method, image, points)
+    return drawn(found, classes, points), found
+
+
+# %% ../../nbs/reference/inspect.ipynb #bfab0ef1
+def run_picture(
+    method: Method,  # in evaluation mode
+    views: EvaluationViews,  # image, labels, id
+    classes: Classes,
+    rows=(0, 1, 2),  # which images
+):
+    "Image, ground truth, prediction, and what else the method shows, for a few images."
+    panels, points = [], []
+    for i in rows:
+        image, truth = views[i]["image"], views[i]["labels"]
+        points.append(largest_object(truth))
+        pictures = drawn(seen_in(method, image, points[-1:]), classes, points[-1:])
+        panels += [denormalise(image), colour(truth, classes), *pictures.values()]
+    titles = ["image", "ground truth", *pictures]
+    fig = show_images(panels, titles * len(points), columns=len(titles))
+    for j, (y, x) in enumerate(points):
+        fig.axes[len(titles) * j].plot(x, y, "o", mec="white", mfc="red", ms=5)
+    class_legend(fig, classes, loc="lower center", bbox_to_anchor=(0.5, -0.04))
+    return fig
 
 
 # %% ../../nbs/reference/inspect.ipynb #b75cdf9c
@@ -149,6 +151,6 @@ def board_pictures(
         return
     views = EvaluationViews(plan.folder, plan.split.val[:WATCHED])
     for i, id in enumerate(views.ids):
-        pictures, _ = looks(state.method, views[i]["image"], plan.folder.classes, plan.config)
+        pictures, _ = looks(state.method, views[i]["image"], plan.folder.classes, plan.config.data.crop)
         for name, picture in pictures.items():
             writer.add_image(f"{name}/{id.replace('/', '_')}", picture, state.step, dataformats="HWC")

@@ -146,6 +146,9 @@ class CorrMatchConfig(MethodConfig):
         need(self.sampling in ("random", "uniform"), "method.sampling", repr(self.sampling), "random or uniform")
         need(0 <= self.perturbation < 1, "method.perturbation", self.perturbation, "from 0 to below 1")
 
+    def unlabelled_off(self):
+        return {"weights": Weights(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, overall=1.0)}
+
 
 # %% ../../../nbs/book/09_objective.ipynb #19ee41b4
 #| code-fold: true
@@ -257,7 +260,9 @@ class CorrMatch(Method):
     name, Config = "corrmatch", CorrMatchConfig
     paper = "Sun et al., CVPR 2024, arXiv 2306.04300"
     about = "a correlation map propagates labels to pixels and regions; one dynamic threshold"
-    cost, networks = "3B G + B decoder + B N", "1"
+    cost, networks = "3B G + 2B decoder + B N", "1"
+    relations = "correlation map"
+    fidelity = "exact: correlation, propagation, threshold and losses equal reference tensors"
 
     def __init__(self, config, build):
         super().__init__(config, build)
