@@ -327,6 +327,7 @@ d = {
             ),
             "corrmatch.data.folder.Folder.paths": ("reference/folders.html#folder.paths", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.Folder.strays": ("reference/folders.html#folder.strays", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.Folder.unread": ("reference/folders.html#folder.unread", "corrmatch/data/folder.py"),
             "corrmatch.data.folder._bare": ("reference/folders.html#_bare", "corrmatch/data/folder.py"),
             "corrmatch.data.folder._open": ("reference/folders.html#_open", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.compare_classes": (
@@ -858,10 +859,7 @@ d = {
         "corrmatch.extras.report": {
             "corrmatch.extras.report.Timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.compare": ("reference/report.html#compare", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.confident_text": (
-                "reference/report.html#confident_text",
-                "corrmatch/extras/report.py",
-            ),
+            "corrmatch.extras.report.covered": ("reference/report.html#covered", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.curve_texts": ("reference/report.html#curve_texts", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.drawing": ("reference/report.html#drawing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.flat": ("reference/report.html#flat", "corrmatch/extras/report.py"),
@@ -1993,6 +1991,15 @@ d = {
             "corrmatch.settings.to_dict": ("reference/settings.html#to_dict", "corrmatch/settings.py"),
         },
         "corrmatch.testing": {
+            "corrmatch.testing.Launches": ("reference/testing.html#launches", "corrmatch/testing.py"),
+            "corrmatch.testing.Launches.__enter__": (
+                "reference/testing.html#launches.__enter__",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Launches.__torch_dispatch__": (
+                "reference/testing.html#launches.__torch_dispatch__",
+                "corrmatch/testing.py",
+            ),
             "corrmatch.testing.Page": ("reference/testing.html#page", "corrmatch/testing.py"),
             "corrmatch.testing.Page.__init__": ("reference/testing.html#page.__init__", "corrmatch/testing.py"),
             "corrmatch.testing.Page.handle_endtag": (

@@ -57,7 +57,7 @@ def parse_ids(
     text: str,  # one id per line
     source="ids",  # named in errors
 ) -> list[str]:
-    "Read ids from text: a BOM, Windows line ends, blank lines and either form of accents are fine; what is ambiguous is an error."
+    "Read ids from text: a BOM, Windows line ends, blank lines are fine, accents of either form are one, doubt is an error."
     first = {}  # id -> its line
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         if not (name := unicodedata.normalize("NFC", line.strip())):

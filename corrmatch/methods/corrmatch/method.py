@@ -70,6 +70,7 @@ class Weights:
 
 
 # %% ../../../nbs/book/09_objective.ipynb #c25d74a4
+#| code-fold: true
 class Predictions(NamedTuple):
     "The predictions on one view; None: not computed."
 
