@@ -32,6 +32,7 @@ PROGRAM = """
 import json, sys, torch
 from corrmatch.engine import state, trainer
 from corrmatch.engine.config import *
+from corrmatch.models.build import ModelConfig
 from corrmatch.methods.corrmatch.method import CorrMatch, CorrMatchConfig, Weights
 from sync_norm import synchronised
 torch.set_num_threads(1)
