@@ -130,6 +130,7 @@ class TrainState:
         self.record = Record(me)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
+        self.logs = {}  # diagnostics of the last step that was not left out
 
     @property
     def net(self) -> Segmenter:
@@ -140,6 +141,7 @@ class TrainState:
         "Everything, as plain values; what is not finite is refused, so it never replaces a sound checkpoint."
         state = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
         state |= {"method": self.method.state_dict(), "record": self.record.state_dict()}
+        state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
         state |= {"optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
         tensors = {name: v for name, v in state["method"].items() if torch.is_tensor(v)}
         if bad := [name for name, v in tensors.items() if not v.isfinite().all()]:
@@ -154,6 +156,7 @@ class TrainState:
             setattr(self, name, state.get(name, 0))
         self.method.load_state_dict(state["method"])
         self.record.load_state_dict(state["record"])
+        self.logs = state.get("logs", {})
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
@@ -215,7 +218,7 @@ def training_step(
     total: int,  # steps of the whole run, for rates and ramps
     per_epoch: int = 1,  # steps of an epoch
     me: Processes = Processes(),
-) -> Losses:  # without graph; of all phases together; no terms if the step was left out
+) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
     "One step of the run: for each phase rates, losses, backward, optimiser, and what follows it."
     torch.manual_seed(step_seed("step", config.seed, state.step, me.rank))
     clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, me)
@@ -242,4 +245,5 @@ def training_step(
         state.method.after(phase, clock)
         terms, logs = terms | losses.terms, logs | losses.logs
     state.step += 1
-    return Losses(terms.get("total"), terms, logs)
+    state.logs = logs if terms else state.logs
+    return Losses(terms.get("total"), terms, state.logs)
