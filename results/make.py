@@ -20,7 +20,8 @@ from corrmatch.reproduction.compare import measured_in, side_by_side
 from corrmatch.engine.evaluation import predict
 from corrmatch.viz.palette import colour, show_images
 from corrmatch.viz.curves import curves
-from corrmatch.viz.inspect import explain, run_picture
+from corrmatch.methods.corrmatch.method import explain
+from corrmatch.viz.inspect import run_picture
 from corrmatch.reproduction.paper import TABLES
 from corrmatch.viz.curves import bars
 from corrmatch.engine.results import collect, load_method, load_run, over_seeds, score_table, validation_views
@@ -93,7 +94,7 @@ def pictures(root: str | None):
         method, classes, config = load_method(runs["CorrMatch"], "last")
         views = validation_views(config, data)
         if recipe == "toy":
-            draw(run_picture(method, views, classes, method.confident_at, rows=range(4)), "images")
+            draw(run_picture(method, views, classes, rows=range(4)), "images")
             continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():

@@ -16,11 +16,15 @@ from corrmatch.methods.corrmatch.method import (
     make_threshold,
 )
 from corrmatch.models.build import ModelConfig, build_segmenter
-from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, propagate, shapes_from_rows
+from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, shapes_from_rows
 from corrmatch.data.check import Classes
 from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate, predict, scores
 from corrmatch.nn.losses import OHEM
-from corrmatch.methods.corrmatch.propagation import propagate_regions
+from corrmatch.methods.corrmatch.propagation import (
+    propagate_pixels,
+    propagate_regions,
+    propagate_regions_reference,
+)
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
 from corrmatch.data.views import cutmix_box, normalise, resize_crop_flip, strong_view
 from replay import kept_pseudo_labels
@@ -64,7 +68,7 @@ def test_rows_of_the_map_are_shares_and_a_flat_row_has_no_shape(h, w, d, scale, 
         and (c >= 0).all()
         and torch.allclose(c.sum(-1), torch.ones(2, h * w), atol=1e-5)
     )
-    out = propagate(random(seed + 2, 2, 3, h * w), w1, w2, chunk=5)
+    out = propagate_pixels(random(seed + 2, 2, 3, h * w), c)
     out.sum().backward()
     assert finite(out, w1.grad)
     flat = shapes_from_rows(torch.full((1, 2, h, w), 1 / (h * w)), (3 * h + 1, 2 * w))
@@ -72,8 +76,8 @@ def test_rows_of_the_map_are_shares_and_a_flat_row_has_no_shape(h, w, d, scale, 
 
 
 @given(small, small, drawn(*CLASSES), drawn(*SCALES), drawn(*TYPES), seeds)
-def test_correlated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dtype, seed):
-    corr = Correlation(4, k, max_map_bytes=500)
+def test_propagated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dtype, seed):
+    corr = Correlation(4, k)
     logits, shapes = corr(
         random(seed, 2, 4, h, w, dtype=dtype).float(),
         random(seed, 2, k, 2 * h, 3 * w, scale=scale, dtype=dtype),
@@ -89,21 +93,6 @@ def test_correlated_logits_are_finite_and_a_single_cell_works(h, w, k, scale, dt
         assert not shapes.any(), "a row of one cell is flat"
 
 
-def algorithm_1(shapes, labels, confident, threshold):
-    "The double loop of the paper, pixel counts in Python numbers rounded as the fast version does."
-    labels, mask, single = labels.clone(), confident.clone(), torch.tensor(threshold, dtype=torch.float32)
-    for i in range(len(shapes)):
-        for s in shapes[i]:
-            votes, size = labels[i][s & confident[i]], s.sum().float()
-            if not len(votes) or votes.numel() / size < single:
-                continue
-            values, counts = votes.unique(return_counts=True)
-            if not counts.max().float() / votes.numel() > single:
-                continue
-            labels[i][s], mask[i][s] = values[counts.argmax()], True
-    return labels, mask
-
-
 @given(small, small, drawn(*CLASSES), drawn(*SHARES), drawn(*SHARES), drawn(0.0, 0.5, 1.0), seeds)
 def test_regions_do_what_the_double_loop_does(h, w, k, sure, filled, threshold, seed):
     shapes, confident = some(seed, filled, 2, 6, h, w), some(seed + 1, sure, 2, h, w)
@@ -111,7 +100,7 @@ def test_regions_do_what_the_double_loop_does(h, w, k, sure, filled, threshold, 
     before = [t.clone() for t in (shapes, labels, confident)]
     new, mask = propagate_regions(shapes, labels, confident, threshold)
     assert all(torch.equal(a, b) for a, b in zip(before, (shapes, labels, confident))), "arguments are left alone"
-    want = algorithm_1(shapes, labels, confident, threshold)
+    want = propagate_regions_reference(shapes, labels, confident, threshold)
     assert torch.equal(new, want[0]) and torch.equal(mask, want[1]) and (mask | ~confident).all()
     if not confident.any():
         assert torch.equal(new, labels) and not mask.any()

@@ -23,6 +23,7 @@ class Split:
     name: str = ""  # of the protocol, or how it was drawn
 
 # %% ../../nbs/book/02_splits.ipynb #17b5fe47
+#| code-fold: true
 def check_id(
     id: str,  # a line of a list
     source="id",  # named in the error
@@ -56,6 +57,7 @@ def parse_ids(
     return list(first)
 
 # %% ../../nbs/book/02_splits.ipynb #a4085d87
+#| code-fold: true
 def read_ids(
     path,  # list file
 ) -> list[str]:
@@ -73,6 +75,7 @@ def read_ids(
     return parse_ids(text, str(path))
 
 # %% ../../nbs/book/02_splits.ipynb #d6a44422
+#| code-fold: true
 def write_ids(
     path,  # file to make
     ids: list[str],  # one per line

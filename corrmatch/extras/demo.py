@@ -37,7 +37,7 @@ def draw_demo(
         if "tau" not in logs[name]:
             continue
         method, classes, config = load_method(run, "last")
-        keep(run_picture(method, validation_views(config), classes, method.confident_at, rows=range(4)), run.name)
+        keep(run_picture(method, validation_views(config), classes, rows=range(4)), run.name)
     keep(curves(dict(reversed(logs.items())), scores), "curves")
     keep(bars(table), "classes")
 

@@ -32,7 +32,6 @@ from ..engine.results import load_method, spent
 from ..engine.runs import find_device, read_log, write_atomic
 from ..engine.trainer import open_data
 from ..methods import Method
-from ..methods.corrmatch.method import CorrMatch
 from ..recipes.published import RECIPES
 from ..viz.curves import RATIOS, curves, terms_of
 from ..viz.inspect import POINTS, looks, pixel
@@ -221,7 +220,9 @@ def confident_text(e: dict, truth) -> str:
         right = f", {100 * (labels == truth)[known].float().mean().item():.1f} % of it right" if known.any() else ""
         return f"{100 * mask.float().mean().item():.1f} %{right}"
 
-    before, after = share(e["confident"], e["labels"]), share(e["mask"], e["spread"])
+    regions = e.get("after propagation")
+    before = share(e["confident"], e["labels"])
+    after = before if regions is None else share(regions != 255, regions)
     return f"Confident: {before}" + (f"; after propagation: {after}." if after != before else ".")
 
 
@@ -319,7 +320,6 @@ def report(
         "environment": environment,
         "curves": plots(log, scores),
         "time": time,
-        "map_of": config.method.pixel if isinstance(method, CorrMatch) else None,  # None: the method has no map
         "tau": tau,
         "scored": bool(split.val),
     }
@@ -339,7 +339,7 @@ def report(
             "red": RED,
             "blue": BLUE,
             "ranked": ranked(method.predictor, views, each, classes, config, images),
-            "unlabelled": unlabelled(method, views, classes, config, images) if tau is not None else [],
+            "unlabelled": unlabelled(method, views, classes, config, images),
         }
     page = render(title=f"Run {config.name}", facts=facts, **values)
     write_atomic(path, lambda part: part.write_text(page, encoding="utf-8"))

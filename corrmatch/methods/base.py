@@ -37,6 +37,10 @@ class MethodConfig:
         "Hard example mining as the settings say, or None."
         return OHEM(self.ohem_threshold, self.ohem_min_kept) if self.ohem else None
 
+    def unlabelled_off(self) -> dict:
+        "Settings that leave the supervised loss alone, with factor 1."
+        return {}
+
 # %% ../../nbs/methods/template.ipynb #b5f0e988
 class Losses(NamedTuple):
     "What a method returns for one micro-batch."
@@ -118,6 +122,7 @@ class Method(nn.Module):
     about: ClassVar[str] = ""  # one line
     cost: ClassVar[str] = "B G"  # image-forwards a step: G with gradient, N without; B labelled = B unlabelled images
     networks: ClassVar[str] = "1"  # which networks it holds
+    relations: ClassVar[str] = "–"  # between pixels, that it uses
     fidelity: ClassVar[str] = "exact"  # what is exact and what is substituted
     Config: ClassVar[type] = MethodConfig
     phases: ClassVar[tuple[str, ...]] = ("main",)  # one backward pass and one optimiser step each

@@ -27,6 +27,9 @@ class FixMatchConfig(MethodConfig):
         need(self.threshold >= 0, "method.threshold", self.threshold, "0 or more (above 1: no pixel is a target)")
         need(self.weight >= 0, "method.weight", self.weight, "0 or more")
 
+    def unlabelled_off(self):
+        return {"weight": 0.0, "overall": 1.0}
+
 
 @register
 class FixMatch(Method):
@@ -36,6 +39,7 @@ class FixMatch(Method):
     paper = "Sohn et al., NeurIPS 2020, arXiv 2001.07685"
     about = "confident predictions on the weak view are labels of the strong view"
     cost, networks = "3B G + B N", "1"
+    fidelity = "exact: losses, box, constants of the segmentation form; substituted: the shared network and length"
 
     def __init__(self, config, build):
         super().__init__(config, build)

@@ -11,7 +11,7 @@ from typing import Literal
 from ..data.toy import toy_encoder_path
 from .base import Segmenter
 from .deeplab import DeepLabV3Plus
-from .encoders import make_encoder
+from .encoders import LITE, make_encoder
 from .weights import load_weights
 from ..settings import need
 

@@ -20,6 +20,8 @@ from ..engine.evaluation import middle
 from ..viz.palette import class_legend, colour, show_images
 from ..methods.corrmatch.method import correlation_row, explain
 from ..viz.inspect import largest_object
+
+
 from ..methods.corrmatch.propagation import propagate_regions
 from ..engine.results import load_run, validation_views
 from ..viz.inspect import heat
