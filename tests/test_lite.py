@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 import pytest
 import torch
-from corrmatch.models.build import ENCODER_NAMES, ModelConfig, build_segmenter
+from corrmatch.models.build import LITES, RESNETS, ModelConfig, build_segmenter
 from corrmatch.data.toy import make_toy
 from corrmatch.models.deeplab import ENCODERS
 from corrmatch.models.encoders import LITE, lite_file, lite_names, make_encoder
@@ -18,7 +18,7 @@ timm = pytest.importorskip("timm")
 
 
 def test_the_settings_know_every_encoder():
-    assert ENCODER_NAMES == (*ENCODERS, *LITE)
+    assert RESNETS == tuple(ENCODERS) and LITES == tuple(LITE)
 
 
 def file_or_skip(name):
@@ -114,7 +114,7 @@ def no_wheel(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    return make_toy(tmp_path_factory.mktemp("data") / "scenes", labelled=4, unlabelled=4, val=1, size=48)
+    return make_toy(tmp_path_factory.mktemp("data") / "scenes", labelled=4, unlabelled=4, val=8, size=48)
 
 
 TOY = "train toy --model.encoder lite0 --data.root {} --out {} --batch 2 --data.crop 33 --method.num-shapes 4"
