@@ -14,6 +14,7 @@ import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
 from corrmatch.engine.config import *
+from corrmatch.models.build import ModelConfig
 from corrmatch.methods.corrmatch.method import CorrMatchConfig
 from corrmatch.engine.results import finish
 from corrmatch.engine.runs import load_checkpoint

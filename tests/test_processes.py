@@ -32,6 +32,7 @@ PROGRAM = """
 import json, sys, torch
 from corrmatch.engine import state, trainer
 from corrmatch.engine.config import *
+from corrmatch.models.build import ModelConfig
 from corrmatch.methods.corrmatch.method import CorrMatch, CorrMatchConfig, Weights
 from sync_norm import synchronised
 torch.set_num_threads(1)
@@ -126,7 +127,7 @@ def test_parameters_without_gradient_stop_no_process(toy, options):
     "And batch norm of one process alone, as it is on CPUs, is a warning."
     log, _, words = run(toy, 2, f"unused {'spare' in options}", sync=False, steps=3, **options)
     assert len(log) == 3 and log["total"].abs().max() < float("inf")
-    assert words.count("batch norm is per process on CPUs") == 1, words[-2000:]
+    assert words.count("UserWarning: batch norm is per process on CPUs") == 1, words[-2000:]
 
 
 def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):
