@@ -153,6 +153,7 @@ d = {
             ),
             "corrmatch.data.folder.Folder.paths": ("reference/folders.html#folder.paths", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.Folder.strays": ("reference/folders.html#folder.strays", "corrmatch/data/folder.py"),
+            "corrmatch.data.folder.Folder.unread": ("reference/folders.html#folder.unread", "corrmatch/data/folder.py"),
             "corrmatch.data.folder._bare": ("reference/folders.html#_bare", "corrmatch/data/folder.py"),
             "corrmatch.data.folder._open": ("reference/folders.html#_open", "corrmatch/data/folder.py"),
             "corrmatch.data.folder.compare_classes": (
@@ -260,13 +261,13 @@ d = {
         },
         "corrmatch.data.toy": {
             "corrmatch.data.toy.blob": ("reference/toy.html#blob", "corrmatch/data/toy.py"),
-            "corrmatch.data.toy.blur": ("reference/toy.html#blur", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.colour_cast": ("reference/toy.html#colour_cast", "corrmatch/data/toy.py"),
+            "corrmatch.data.toy.defocus": ("reference/toy.html#defocus", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.gamma": ("reference/toy.html#gamma", "corrmatch/data/toy.py"),
+            "corrmatch.data.toy.grain": ("reference/toy.html#grain", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.haze": ("reference/toy.html#haze", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.light": ("reference/toy.html#light", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.make_toy": ("reference/toy.html#make_toy", "corrmatch/data/toy.py"),
-            "corrmatch.data.toy.noise": ("reference/toy.html#noise", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.pattern": ("reference/toy.html#pattern", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.scene": ("reference/toy.html#scene", "corrmatch/data/toy.py"),
             "corrmatch.data.toy.shadow": ("reference/toy.html#shadow", "corrmatch/data/toy.py"),
@@ -463,22 +464,6 @@ d = {
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
-            "corrmatch.engine.processes.AllReduce": (
-                "reference/processes.html#allreduce",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.backward": (
-                "reference/processes.html#allreduce.backward",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.forward": (
-                "reference/processes.html#allreduce.forward",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.AllReduce.join": (
-                "reference/processes.html#allreduce.join",
-                "corrmatch/engine/processes.py",
-            ),
             "corrmatch.engine.processes.Processes": (
                 "reference/processes.html#processes",
                 "corrmatch/engine/processes.py",
@@ -497,14 +482,6 @@ d = {
             ),
             "corrmatch.engine.processes.Processes.wait": (
                 "reference/processes.html#processes.wait",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.SyncBatchNorm": (
-                "reference/processes.html#syncbatchnorm",
-                "corrmatch/engine/processes.py",
-            ),
-            "corrmatch.engine.processes.SyncBatchNorm.forward": (
-                "reference/processes.html#syncbatchnorm.forward",
                 "corrmatch/engine/processes.py",
             ),
             "corrmatch.engine.processes.processes": (
@@ -622,8 +599,8 @@ d = {
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
+            "corrmatch.engine.state.place": ("reference/state.html#place", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.prepare": ("reference/state.html#prepare", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -708,10 +685,7 @@ d = {
         "corrmatch.extras.report": {
             "corrmatch.extras.report.Timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.compare": ("reference/report.html#compare", "corrmatch/extras/report.py"),
-            "corrmatch.extras.report.confident_text": (
-                "reference/report.html#confident_text",
-                "corrmatch/extras/report.py",
-            ),
+            "corrmatch.extras.report.covered": ("reference/report.html#covered", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.curve_texts": ("reference/report.html#curve_texts", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.drawing": ("reference/report.html#drawing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.flat": ("reference/report.html#flat", "corrmatch/extras/report.py"),
@@ -1417,6 +1391,7 @@ d = {
         },
         "corrmatch.models.weights": {
             "corrmatch.models.weights.difference": ("reference/weights.html#difference", "corrmatch/models/weights.py"),
+            "corrmatch.models.weights.entries": ("reference/weights.html#entries", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.imagenet_state": (
                 "reference/weights.html#imagenet_state",
                 "corrmatch/models/weights.py",
@@ -1575,12 +1550,21 @@ d = {
             ),
         },
         "corrmatch.settings": {
-            "corrmatch.settings.differences": ("reference/settings.html#differences", "corrmatch/settings.py"),
-            "corrmatch.settings.from_dict": ("reference/settings.html#from_dict", "corrmatch/settings.py"),
+            "corrmatch.settings.changes_of": ("reference/settings.html#changes_of", "corrmatch/settings.py"),
             "corrmatch.settings.need": ("reference/settings.html#need", "corrmatch/settings.py"),
-            "corrmatch.settings.to_dict": ("reference/settings.html#to_dict", "corrmatch/settings.py"),
+            "corrmatch.settings.plain": ("reference/settings.html#plain", "corrmatch/settings.py"),
+            "corrmatch.settings.rebuild": ("reference/settings.html#rebuild", "corrmatch/settings.py"),
         },
         "corrmatch.testing": {
+            "corrmatch.testing.Launches": ("reference/testing.html#launches", "corrmatch/testing.py"),
+            "corrmatch.testing.Launches.__enter__": (
+                "reference/testing.html#launches.__enter__",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Launches.__torch_dispatch__": (
+                "reference/testing.html#launches.__torch_dispatch__",
+                "corrmatch/testing.py",
+            ),
             "corrmatch.testing.Page": ("reference/testing.html#page", "corrmatch/testing.py"),
             "corrmatch.testing.Page.__init__": ("reference/testing.html#page.__init__", "corrmatch/testing.py"),
             "corrmatch.testing.Page.handle_endtag": (

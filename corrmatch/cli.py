@@ -32,6 +32,7 @@ __all__ = [
 
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
 import contextlib, importlib, io, json, os, re, sys, warnings
+from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -224,13 +225,13 @@ def plan_files(
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder; give an image, or a folder of images")
     images = (
-        sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != ".")
+        sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != "." and p.is_file())
         if path.is_dir()
         else [path]
     )
     if not images:
         raise ValueError(f"{path}: no image in it; give a folder that holds {', '.join(ENDINGS)} files")
-    if twice := {p.stem for p in images if sum(p.stem == q.stem for q in images) > 1}:
+    if twice := [stem for stem, n in Counter(p.stem for p in images).items() if n > 1]:
         raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
     files = {p: (out / f"{p.stem}.png", out / f"{p.stem}_overlay.jpg") for p in images}
     if there := [str(f) for pair in files.values() for f in pair if f.exists()]:

@@ -11,6 +11,7 @@ __all__ = [
     "same",
     "random_batch",
     "shake",
+    "Launches",
     "image_forwards",
     "command_line",
     "bytes_of",
@@ -32,6 +33,7 @@ from html.parser import HTMLParser
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 # %% ../nbs/reference/testing.ipynb #aceb5c47
@@ -133,6 +135,19 @@ def shake(
             ):
                 t.uniform_(low, high, generator=g)
     return net.eval()
+
+
+class Launches(TorchDispatchMode):
+    "The names of the operations that reach the device inside a `with`; views launch nothing."
+
+    def __enter__(self):
+        self.names = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if not op.is_view:
+            self.names.append(op.name().removeprefix("aten::"))
+        return op(*args, **(kwargs or {}))
 
 
 # %% ../nbs/reference/testing.ipynb #d9ee5493

@@ -131,6 +131,8 @@ def rewrite(nb, docname: str, patched: dict):
                 look["code_prompt_show"], look["code_prompt_hide"] = "Show the imports", "Hide the imports"
         if marks.get("echo") == "false":
             tag(cell, "remove-input")
+        elif marks.get("code-fold") == "true":
+            tag(cell, "hide-input")
         if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
             look["image"] = {"alt": marks.get("fig-alt") or f"Picture in the section “{re.sub(r'[`*$]', '', heading)}”"}
         if look:

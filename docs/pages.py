@@ -10,15 +10,21 @@ import nbformat
 
 NBS = Path(__file__).resolve().parents[1] / "nbs"
 WORDS, LINES = 200, 15  # read in a minute: words of prose, lines of code
-UNREAD = re.compile(r"#\|\s*(hide\b|code-fold:\s*true)")  # cells that the site leaves out, and those that it folds
+UNREAD = re.compile(r"^#\|\s*(hide\b|code-fold:\s*true)", re.M)  # cells that the site leaves out, and that it folds
+
+
+def only_imports(source: str) -> bool:
+    "Whether a cell holds imports and nothing else: the site folds it."
+    lines = re.sub(r"#[^\n]*|\([^()]*\)", "", source).split("\n")
+    return all(not line.strip() or line.startswith(("import ", "from ")) for line in lines)
 
 
 def facts(path: Path) -> dict:
     "What a page holds; hidden and folded cells are not read."
     cells = nbformat.read(path, 4).cells
-    shown = [c for c in cells if not UNREAD.match(c.source)]
+    shown = [c for c in cells if not UNREAD.search(c.source)]
     prose = " ".join(re.sub(r"\]\([^)]*\)|\$[^$]*\$", " ", c.source) for c in shown if c.cell_type == "markdown")
-    code = [c for c in shown if c.cell_type == "code" and c.source.strip()]
+    code = [c for c in shown if c.cell_type == "code" and not only_imports(c.source)]
     lines = sum(bool(line.strip()) for c in code for line in c.source.splitlines())
     alts = [
         (re.findall(r"^#\|\s*fig-alt:\s*(.+)$", c.source, re.M) or ["no description"])[0]

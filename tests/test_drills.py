@@ -14,11 +14,12 @@ import psutil
 import pytest
 import torch
 from corrmatch.engine import runs
-from corrmatch.engine import state as state_module
 from corrmatch.engine import trainer
 from corrmatch.data import views
 from corrmatch.engine.runs import load_checkpoint, read_log, save_checkpoint
 from corrmatch.engine.trainer import train
+from corrmatch.methods.base import Losses
+from corrmatch.methods.corrmatch.method import CorrMatch
 from drills import child, config, dataset, die, ended, same_runs, told
 
 ENVIRONMENT = os.environ | {
@@ -290,39 +291,45 @@ def test_a_file_system_that_is_full(place):
 # Numbers
 
 
+def all_finite(state) -> bool:
+    "Of the tensors of a method."
+    return all(v.isfinite().all() for v in state.values() if torch.is_tensor(v))
+
+
 def test_a_run_that_diverges_stops_and_keeps_the_last_sound_checkpoint(place):
     c = config(place, "diverged", lr=1e12)
     with pytest.raises(FloatingPointError) as said:
         train(c, progress=False)
     text, run = str(said.value), place / "runs" / "diverged"
-    assert "step " in text and "labelled_000" in text and "last checkpoint" in text and "\n" not in text, text
+    assert "step " in text and "labelled_000" in text and "smaller optim.lr" in text and "\n" not in text, text
     for path in run.glob("*.pt*"):
-        assert all(v.isfinite().all() for v in load_checkpoint(path)["net"].values()), path
+        assert all_finite(load_checkpoint(path)["method"]), path
     assert (
         not (run / "log.csv").exists()
         or read_log(run).drop(columns="seconds").map(lambda v: abs(v) < float("inf")).all().all()
     )
-    told("the training diverges", "a rate of 1e12", 1, text.split("; images")[0], "nothing that was sound")
+    told(
+        "the training diverges", "a rate of 1e12", 1, "one line: the step, and what to change", "nothing that was sound"
+    )
 
 
 def bad_at(*steps):
-    "A training step that turns the loss into NaN."
-    real = state_module.train_step
+    "Losses of CorrMatch that are NaN at some calls."
+    real, calls = CorrMatch.forward, [0]
 
-    def step(model, batch, threshold, *args, **options):
-        losses, pseudo = real(model, batch, threshold, *args, **options)
-        step.n += 1
-        if step.n in steps:
-            losses = losses | {k: losses[k] * float("nan") for k in ("unsup_fp", "total")}
-        return losses, pseudo
+    def forward(*args, **options):
+        total, terms, logs = real(*args, **options)
+        calls[0] += 1
+        if calls[0] in steps:
+            total, terms = total * float("nan"), terms | {k: terms[k] * float("nan") for k in ("unsup_fp", "total")}
+        return Losses(total, terms, logs)
 
-    step.n = 0
-    return step
+    return forward
 
 
 def test_a_loss_that_is_nan_stops_with_step_term_and_images(place, monkeypatch):
     with monkeypatch.context() as m:
-        m.setattr(state_module, "train_step", bad_at(5))
+        m.setattr(CorrMatch, "forward", bad_at(5))
         with pytest.raises(FloatingPointError) as said:
             train(config(place, "nan"), progress=False)
     text = str(said.value)
@@ -346,18 +353,18 @@ def test_bad_steps_are_left_out_and_counted_if_asked(place, monkeypatch):
     run = place / "runs" / "skipped"
     with monkeypatch.context() as m, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        m.setattr(state_module, "train_step", bad_at(5, 7))
+        m.setattr(CorrMatch, "forward", bad_at(5, 7))
         assert train(config(place, "skipped", skip=2, log_every=1), progress=False).finished
     words = [str(w.message) for w in said if "left out" in str(w.message)]
     assert (
         len(words) == 2 and words[0].startswith("step 5: the loss unsup_fp is nan") and "(2 of at most 2)" in words[1]
     )
     last = load_checkpoint(run / "last.pt")
-    assert last["skipped"] == 2 and last["step"] == 8 and all(v.isfinite().all() for v in last["net"].values())
+    assert last["skipped"] == 2 and last["step"] == 8 and all_finite(last["method"])
     assert read_log(run).index.tolist() == [s for s in range(1, 9) if s not in (5, 7)]
     with monkeypatch.context() as m, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        m.setattr(state_module, "train_step", bad_at(5, 6, 7))
+        m.setattr(CorrMatch, "forward", bad_at(5, 6, 7))
         with pytest.raises(FloatingPointError, match="system.skip_bad_steps allows no more"):
             train(config(place, "too many", skip=2), progress=False)
     told(
@@ -449,17 +456,18 @@ PROGRAM = """
 import os, sys, time, torch
 from pathlib import Path
 from dataclasses import replace
+
 from drills import config, die
 
 torch.set_num_threads(1)
 place, name, victim = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-real = trainer.update
-def update(state, *args):
+real = trainer.training_step
+def step(state, *args):
     if state.step == 5 and int(os.environ.get("RANK", 0)) == victim:
         (place / f"{name}.died").write_text(str(time.time()))
         die()
     return real(state, *args)
-trainer.update = update
+trainer.training_step = step
 trainer.train(config(place, name), resume=(place / "runs" / name / "config.json").exists(), progress=False)
 """
 

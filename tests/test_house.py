@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 from corrmatch import testing
-from frame import ROOT, cells, notebooks
+from frame import PACKAGE, ROOT, cells, notebooks
 
 
 # helpers: what stands on two pages lives in corrmatch.testing
@@ -60,3 +60,97 @@ def test_a_second_definition_would_be_found():
     assert twice({"x": ["class A: pass"], "y": ["class A(B): pass"]}, set())
     assert twice({"x": ["def refuses(): pass"]}, {"refuses"})
     assert not twice({"x": [one, other], "y": ["def f(other): pass", "def test_f(a, b): pass"]}, {"g"})
+
+
+LAYERS = (
+    "settings",
+    "nn",
+    "data",
+    "models",
+    "methods",
+    "engine",
+    "recipes",
+    "viz",
+    "testing",
+    "extras",
+    "cli",
+    "__main__",
+)
+ENTRANCES = {"", "__main__"}  # the front door looks names up when they are used
+KNOWN_TWICE = {"main"}
+
+
+def modules() -> dict[str, ast.Module]:
+    "Dotted name inside the package -> its syntax tree."
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "_modidx.py":
+            dotted = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+            found[dotted] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imported_by(name: str, tree: ast.Module, is_package: bool) -> set[str]:
+    "Modules of the package that a module imports, at the top or inside a function."
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            parts = name.split(".") if name else []
+            base = parts[: len(parts) + is_package - node.level]
+            target = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            found |= {target} if node.module else {".".join(filter(None, [target, a.name])) for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("corrmatch"):
+            found.add(node.module.removeprefix("corrmatch").lstrip("."))
+    return found
+
+
+def climbs(name: str, targets: set[str]) -> list[str]:
+    "Imports of modules that lie in a later layer than the importing one."
+    floor = lambda module: LAYERS.index(module.split(".")[0])
+    return [f"{name} imports {t}" for t in sorted(targets) if t not in ENTRANCES and floor(t) > floor(name)]
+
+
+def test_nothing_imports_upward():
+    found = []
+    for name, tree in modules().items():
+        if name not in ENTRANCES:
+            package = (PACKAGE / name.replace(".", "/") / "__init__.py").exists()
+            found += climbs(name, imported_by(name, tree, package))
+    assert not found, "\n".join(found)
+
+
+def test_an_upward_import_would_be_seen():
+    tree = ast.parse("from ..engine.trainer import train")
+    assert climbs("data.toy", imported_by("data.toy", tree, False)) == ["data.toy imports engine.trainer"]
+    assert not climbs("extras.demo", imported_by("extras.demo", tree, False))
+
+
+def test_the_engine_names_no_method():
+    from corrmatch.methods import methods
+
+    for name, tree in modules().items():
+        if name.split(".")[0] == "engine":
+            used = {t for t in imported_by(name, tree, False) if t.startswith("methods.")} - {"methods.base"}
+            assert not used, f"{name} imports {', '.join(used)}"
+            texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+            assert not texts & (set(methods()) - {"corrmatch"}), f"{name} names {texts & set(methods())}"
+
+
+def public(tree: ast.Module) -> list:
+    "Public functions and classes that a module defines."
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [n for n in tree.body if isinstance(n, kinds) and not n.name.startswith("_")]
+
+
+def test_public_names_stand_once():
+    places = {}
+    for name, tree in modules().items():
+        for node in public(tree):
+            places.setdefault(node.name, []).append(name)
+    twice = {n: where for n, where in places.items() if len(where) > 1 and n not in KNOWN_TWICE}
+    assert not twice, "\n".join(f"{n}: {', '.join(where)}" for n, where in twice.items())
+
+
+def test_public_names_have_a_line_of_documentation():
+    bare = [f"{name}.{n.name}" for name, tree in modules().items() for n in public(tree) if not ast.get_docstring(n)]
+    assert not bare, ", ".join(bare)

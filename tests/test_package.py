@@ -39,6 +39,8 @@ def test_the_wheel_holds_every_module_and_asset(wheel):
     with zipfile.ZipFile(wheel) as z:
         packed = set(z.namelist())
     assert here <= packed, f"not in the wheel: {sorted(here - packed)}"
+    of_each_kind = ("cli.py", "nn/losses.py", "methods/corrmatch/method.py", "assets/toy_encoder.pt")
+    assert {f"corrmatch/{name}" for name in of_each_kind} <= packed
     assert not {n for n in packed if n.startswith(("nbs/", "tests/", "docs/"))}
 
 

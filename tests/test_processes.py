@@ -1,9 +1,11 @@
 """One, two and four processes (gloo, CPU) train the same global batch: the same losses, the same threshold, the same score.
 
-Channel dropout draws a stream of its own in each process, so it is switched off here. The runs are in double precision: in single precision
-the losses agree to 1e-8 until rounding moves the first pixel across the threshold (seen at step 4), which is a difference of rounding, not of processes.
+Channel dropout draws a stream of its own in each process, so it is switched off here. Batch norm is joined by `sync_norm`,
+as torch does it on GPUs. The runs are in double precision: in single precision the losses agree to 1e-8 until rounding
+moves the first pixel across the threshold (seen at step 4), which is a difference of rounding, not of processes.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -13,32 +15,50 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from corrmatch.engine.runs import load_checkpoint
+import torch
+import torch.distributed as dist
+from torch import nn
 from corrmatch.data.toy import make_toy
+from corrmatch.engine.runs import load_checkpoint
+from corrmatch.testing import same
 from drills import told
+from sync_norm import SyncBatchNorm, synchronised
 
 STEPS = 10
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-PROGRAM = (
-    """
-import sys, torch
-from corrmatch.engine import trainer
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
+# sync: batch norm over all processes; spare: a module of the method that no loss reaches
+PROGRAM = """
+import json, sys, torch
+from corrmatch.engine import state, trainer
 from corrmatch.engine.config import *
-from corrmatch.engine.trainer import train
+from corrmatch.models.build import ModelConfig
+from corrmatch.methods.corrmatch.method import CorrMatch, CorrMatchConfig, Weights
+from sync_norm import synchronised
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
-single = trainer.to_device
+folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+single, evaluate, share, init = trainer.to_device, trainer.evaluate, state.share, CorrMatch.__init__
 trainer.to_device = lambda x, *args: single(x.double() if x.is_floating_point() else x, *args)
-evaluate = trainer.evaluate
-trainer.evaluate = lambda net, views, *args, **kw: evaluate(net, [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))], *args, **kw)
-root, out, name, resume, save_every, ohem = sys.argv[1:7]
-tiny = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, projection=16, dropout=0., weights=None)
-config = Config(name, DataConfig(root, "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5)), tiny, CorrMatchConfig(num_shapes=16, threshold_init=0.25, threshold_momentum=0.9, perturbation=0., ohem=ohem == "ohem", ohem_min_kept=10**9),
-                OptimConfig(0.01), SystemConfig("cpu"), batch=8, steps=%d, log_every=1, evaluate_every=1, save_every=int(save_every) or None, out=out)
-result = train(config, resume == "resume", progress=False)
+double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
+trainer.evaluate = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
+if options.get("sync"):
+    state.share = lambda method, me: share(synchronised(method) if me.world > 1 else method, me)
+def with_spare(self, *args):
+    init(self, *args)
+    self.spare = torch.nn.Linear(3, 3)
+if options.get("spare"):
+    CorrMatch.__init__ = with_spare
+tiny = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
+weights = Weights(**options.get("weights", {}))
+ohem = options.get("ohem", False)
+method = CorrMatchConfig(projection=16, dropout=0., num_shapes=16, threshold_init=0.25, threshold_momentum=0.9, perturbation=0.,
+                         ohem=ohem, ohem_min_kept=10**9, weights=weights)
+data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
+config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),
+                batch=8, steps=options["steps"], log_every=1, evaluate_every=1, out=f"{folder}/runs")
+trainer.train(config, options.get("resume", False), progress=False)
 """
-    % STEPS
-)
 
 
 @pytest.fixture(scope="module")
@@ -46,60 +66,77 @@ def toy(tmp_path_factory):
     "24 unlabelled images; 7 to validate, which no number of processes here divides."
     folder = tmp_path_factory.mktemp("processes")
     (folder / "program.py").write_text(PROGRAM)
-    return folder, make_toy(folder / "toy", labelled=8, unlabelled=24, val=7, size=64)
+    make_toy(folder / "toy", labelled=8, unlabelled=24, val=7, size=64)
+    return folder
 
 
-def command(folder, world, name, resume="new", save_every=0, ohem="plain"):
+def command(folder, world, name, **options):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world > 1 else []
-    return [
-        sys.executable,
-        *launch,
-        str(folder / "program.py"),
-        str(folder / "toy"),
-        str(folder / "runs"),
-        name,
-        resume,
-        str(save_every),
-        ohem,
-    ]
+    options = {"sync": True, "steps": STEPS} | options
+    return [sys.executable, *launch, str(folder / "program.py"), str(folder), name, json.dumps(options)]
 
 
 def run(folder, world, name, **options):
+    "Log, scores, and what went to standard error."
     done = subprocess.run(
-        command(folder, world, name, **options), capture_output=True, text=True, env=ENVIRONMENT, timeout=300
+        command(folder, world, name, **options), capture_output=True, text=True, env=ENVIRONMENT, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    run = folder / "runs" / name
-    return pd.read_csv(run / "log.csv", index_col="step"), pd.read_csv(run / "scores.csv", index_col="step")
+    log, scores = (pd.read_csv(folder / "runs" / name / f"{n}.csv", index_col="step") for n in ("log", "scores"))
+    return log, scores, done.stderr
+
+
+def agree(one, two):
+    "Two runs have the same losses, threshold and scores."
+    terms = set(one[0]) - {"seconds", "epoch", "lr"}
+    assert (
+        {"sup_hard", "sup_corr", "unsup_hard", "unsup_soft", "unsup_corr", "total", "tau"}
+        <= terms
+        == (set(two[0]) - {"seconds", "epoch", "lr"})
+    )
+    # these two are means over processes of shares, not shares of all pixels
+    for term in terms - {"confident_ratio", "mask_ratio"}:
+        gap = (one[0][term] - two[0][term]).abs().max()
+        assert gap < 1e-6, (term, gap)
+    assert (one[1] - two[1]).abs().max().max() < 1e-9, "each of the 7 images counts once"
 
 
 @pytest.fixture(scope="module")
 def one(toy):
-    return run(toy[0], 1, "one")
+    return run(toy, 1, "one")
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_number_of_processes_changes_no_loss(toy, one, world):
-    log, scores = run(toy[0], world, f"{world} processes")
-    assert len(log) == len(one[0]) == STEPS and (one[0]["confident"] > 0).any(), (
-        "something must be trusted, or nothing is tested"
-    )
-    terms = [c for c in log if c not in ("seconds", "epoch", "lr")]
-    assert {"sup_hard", "sup_corr", "unsup_hard", "unsup_soft", "unsup_corr", "total", "tau"} <= set(terms)
-    # these two are means over processes of shares, not shares of all pixels
-    for term in set(terms) - {"confident", "spread"}:
-        assert (log[term] - one[0][term]).abs().max() < 1e-6, (term, (log[term] - one[0][term]).abs().max())
-    assert (scores - one[1]).abs().max().max() < 1e-9, "each of the 7 images counts once"
+    more = run(toy, world, f"{world} processes")
+    assert len(more[0]) == len(one[0]) == STEPS
+    assert (one[0]["confident_ratio"] > 0).any(), "something must be confident, or nothing is tested"
+    agree(one, more)
+
+
+def test_neither_do_two_micro_batches(toy):
+    agree(run(toy, 1, "one, in two", steps=4, accumulate=2), run(toy, 2, "two, in two", steps=4, accumulate=2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"weights": {"sup_corr": 0, "unsup_corr": 0}}, {"spare": True}],
+    ids=["weight of 0", "no loss reaches it"],
+)
+def test_parameters_without_gradient_stop_no_process(toy, options):
+    "And batch norm of one process alone, as it is on CPUs, is a warning."
+    log, _, words = run(toy, 2, f"unused {'spare' in options}", sync=False, steps=3, **options)
+    assert len(log) == 3 and log["total"].abs().max() < float("inf")
+    assert words.count("UserWarning: batch norm is per process on CPUs") == 1, words[-2000:]
 
 
 def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):
-    folder, weights = toy[0], lambda name: load_checkpoint(toy[0] / "runs" / name / "last.pt")
-    run(folder, 2, "whole")
+    weights = lambda name: load_checkpoint(toy / "runs" / name / "last.pt")
+    run(toy, 2, "whole")
     stopped = subprocess.Popen(
-        command(folder, 2, "stopped"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+        command(toy, 2, "stopped"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
     )
-    log = folder / "runs" / "stopped" / "log.csv"
-    deadline = time.time() + 120
+    log, deadline = toy / "runs" / "stopped" / "log.csv", time.time() + 300
     while (
         not (log.exists() and len(log.read_text().splitlines()) > 3)
         and time.time() < deadline
@@ -108,11 +145,11 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):
         time.sleep(0.02)
     for child in psutil.Process(stopped.pid).children():
         child.send_signal(signal.SIGTERM)
-    output, _ = stopped.communicate(timeout=120)
+    output, _ = stopped.communicate(timeout=300)
     step = weights("stopped")["step"]
     assert 0 < step < STEPS, f"it was to stop on the way, and stands at step {step}: {output[-2000:]}"
-    run(folder, 2, "stopped", resume="resume")
-    assert all((a == b).all() for a, b in zip(weights("whole")["net"].values(), weights("stopped")["net"].values()))
+    run(toy, 2, "stopped", resume=True)
+    assert same(weights("whole")["method"], weights("stopped")["method"])
     told(
         "two processes are asked to stop",
         "SIGTERM to both, as a cluster sends it; resumed",
@@ -120,3 +157,15 @@ def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):
         f"they save at the same step ({step}) and end; the same weights at the end",
         "nothing",
     )
+
+
+def test_the_joined_batch_norm_of_one_process_is_the_plain_one():
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    try:
+        x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+        plain, joined = nn.BatchNorm2d(3), synchronised(nn.BatchNorm2d(3))
+        assert type(joined) is SyncBatchNorm and torch.allclose(plain(x), joined(x), atol=1e-6)
+        assert torch.allclose(plain.running_var, joined.running_var)
+        assert torch.allclose(plain.running_mean, joined.running_mean)
+    finally:
+        dist.destroy_process_group()

@@ -3,24 +3,11 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from corrmatch.methods.corrmatch.propagation import propagate_regions, propagate_regions_reference
+from corrmatch.testing import Launches
 
 WAITS = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "bincount", "equal", "is_nonzero")
-
-
-class Launches(TorchDispatchMode):
-    "The names of the operations that reach the device; views launch nothing."
-
-    def __enter__(self):
-        self.names = []
-        return super().__enter__()
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        if not op.is_view:
-            self.names.append(op.name().removeprefix("aten::"))
-        return op(*args, **(kwargs or {}))
 
 
 def scene(images, shapes=128, side=33, classes=21, seed=0):

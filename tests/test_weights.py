@@ -3,10 +3,10 @@
 import re
 import pytest
 import torch
-from corrmatch.models.build import ModelConfig
+from corrmatch.models.build import ModelConfig, build_segmenter
 from corrmatch.models.deeplab import ResNet
-from corrmatch.methods.corrmatch.method import build_net
-from corrmatch.models.weights import difference, load_weights
+from corrmatch.methods.corrmatch.method import CorrMatch, CorrMatchConfig
+from corrmatch.models.weights import difference, entries, load_weights
 from test_golden_model import GOLDEN, value
 
 README = GOLDEN / "README.md"
@@ -14,6 +14,10 @@ needs_list = pytest.mark.skipif(
     not README.exists(), reason="the recorded state-dict list is not here (set CORRMATCH_GOLDEN to its folder)"
 )
 PUBLISHED = ModelConfig("resnet101", "deep", weights=None)
+
+
+def published() -> CorrMatch:
+    return CorrMatch(CorrMatchConfig(), lambda: build_segmenter(PUBLISHED, 21))
 
 
 def recorded():
@@ -32,8 +36,8 @@ def recorded():
 @needs_list
 def test_the_released_names_are_ours():
     with torch.device("meta"):
-        net = build_net(PUBLISHED, 21)
-    assert difference(net, recorded()) == "" and len(recorded()) == 703 == len(net.state_dict())
+        method = published()
+    assert difference(method, recorded()) == "" and len(recorded()) == 703 == len(entries(method))
 
 
 @needs_list
@@ -41,8 +45,7 @@ def test_every_number_of_a_released_checkpoint_arrives(tmp_path):
     "64 million numbers by the fill rule, through a file as training code writes it."
     theirs = {name: value(name, torch.empty(like.shape, dtype=like.dtype)) for name, like in recorded().items()}
     torch.save({"model": {f"module.{name}": v for name, v in theirs.items()}, "epoch": 79}, tmp_path / "released.pth")
-    net = load_weights(build_net(PUBLISHED, 21), tmp_path / "released.pth")
-    own = net.state_dict()
+    own = entries(load_weights(published(), tmp_path / "released.pth"))
     assert own.keys() == theirs.keys() and all(torch.equal(own[name], v) for name, v in theirs.items())
     backbone = load_weights(ResNet("resnet101", "deep"), tmp_path / "released.pth")
     assert all(torch.equal(v, theirs[f"backbone.{name}"]) for name, v in backbone.state_dict().items())
@@ -85,7 +88,7 @@ def test_the_deep_stem_imagenet_names_are_ours():
 )
 def test_a_checkpoint_that_does_not_fit_says_so_in_one_line(change, said):
     with torch.device("meta"):
-        net, other = build_net(PUBLISHED, 21), build_net(PUBLISHED, 21)
+        method, other = published(), published()
     with pytest.raises(ValueError) as error:
-        load_weights(net, change(other.state_dict()))
+        load_weights(method, change(entries(other)))
     assert said in str(error.value) and "\n" not in str(error.value)

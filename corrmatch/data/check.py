@@ -64,6 +64,7 @@ from corrmatch.data.folder import (
     CAMVID_CLASSES,
     CITYSCAPES_CLASSES,
     ENDINGS,
+    LAYOUTS,
     VOC_CLASSES,
     Classes,
     Folder,
@@ -366,7 +367,12 @@ def judge_classes(
     return [
         (f"{found} {some(which, 8)}{note}", todo)
         for which, found, note, todo in (
-            (nowhere, "no mask holds", "", "classes.txt needs one line for each id that masks hold, and no heading"),
+            (
+                nowhere,
+                "no mask holds",
+                "",
+                "label images of it, or give classes.txt one line for each id, and no heading",
+            ),
             (alone, "only validation masks hold", "", "what has no label cannot be learnt: label some images of it"),
             (
                 unscored,
@@ -388,10 +394,10 @@ def judge_masks(
     "What the masks of one list hold that is rarely meant."
     pixels, k = np.array([*masks.values()]).reshape(-1, 256), len(names)
     held = [name for name, n in zip(names, pixels.sum(0)) if n]
-    foreground = "a foreground saved as 255 counts as ignored: save class ids"
+    ignored, foreground = pixels[:, 255], "a foreground saved as 255 counts as ignored: save class ids"
     if len(masks) and len(held) < 2 <= k:
-        return [(f"the {what} masks hold no class but {held[0] if held else 'ignored pixels'}", foreground)]
-    ignored = pixels[:, 255]
+        todo = foreground if ignored.any() else "see that masks hold the ids of all classes"
+        return [(f"the {what} masks hold no class but {held[0] if held else 'ignored pixels'}", todo)]
     binary = (k > 1) & (ignored > 0) & (pixels[:, 0] > 0) & ~pixels[:, 1:k].any(1)
     mostly = (2 * ignored > pixels.sum(1)) & ~binary
     return [
@@ -463,6 +469,16 @@ def judge_names(
         total = len(strays) + sum(i in folder.paths for i in folder.mask_files)
         todo = f"the mask of {id!r} has to be {folder.mask_path(id).name}" if id else "name a mask as its image, as PNG"
         found.append(warn(str(folder.root / name), f"{len(strays)} of {total} masks belong to no image, as this", todo))
+    if unread := folder.unread:
+        found.append(
+            warn(
+                str(folder.root / unread[0]),
+                f"{len(unread)} files are not read, as this",
+                f"save them as images that end in {' or '.join(folder.endings[:3])}",
+            )
+        )
+    for images in (i for i, *_ in LAYOUTS.values() if i != folder.images and (folder.root / i).is_dir()):
+        found.append(warn(str(folder.root / images), f"is not read, because there is {folder.images}/", "keep one"))
     if masks := folder.masks_among_images:
         found.append(
             warn(

@@ -8,7 +8,9 @@ __all__ = [
     "CITYSCAPES_CLASSES",
     "CAMVID_CLASSES",
     "ENDINGS",
+    "LIKE_IMAGES",
     "LAYOUTS",
+    "FOREIGN",
     "voc_palette",
     "Classes",
     "compare_classes",
@@ -62,6 +64,8 @@ class Classes:
         k = len(self.names)
         if not 0 < k < 256:
             raise ValueError(f"{k} class names; give between 1 and 255")
+        if not all(n.strip() for n in self.names):
+            raise ValueError("a class has no name; give each one")
         if twice := [n for n in self.names if self.names.count(n) > 1]:
             raise ValueError(f"two classes are called {twice[0]!r}; rename one")
         if len(self.palette) != k:
@@ -201,6 +205,7 @@ def read_classes(
 
 # %% ../../nbs/reference/folders.ipynb #64537cb6
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")  # of images, in either case
+LIKE_IMAGES = (*ENDINGS, ".gif", ".heic", ".heif", ".avif", ".jp2", ".tga", ".ppm", ".dng", ".npy")  # to be told
 LAYOUTS = {  # name -> folder and endings of images, folders and ending of masks
     "voc": ("JPEGImages", ENDINGS, ("SegmentationClass", "SegmentationClassAug"), ".png"),
     "plain": ("images", ENDINGS, ("masks",), ".png"),
@@ -221,13 +226,17 @@ def find_layout(
     )
     if layout := layout_of(root):
         return layout
-    inside = sorted(d for d in root.iterdir() if d.is_dir() and layout_of(d))
-    raise FileNotFoundError(
-        f"{root}: no {wanted} in it; " + (f"did you mean {inside[0]}?" if inside else "put the images into one of them")
-    )
+    folders = sorted(d for d in root.iterdir() if d.is_dir())
+    inside = [f"did you mean {d}?" for d in folders if layout_of(d)]
+    names = [f"call {d.name}/ {i}/" for d in folders for i, *_ in LAYOUTS.values() if d.name.lower() == i.lower()]
+    todo = [*inside, *names, "put the images into one of them"]
+    raise FileNotFoundError(f"{root}: no {wanted} in it; {todo[0]}")
 
 
 # %% ../../nbs/reference/folders.ipynb #c7a1d004
+FOREIGN = (".", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found")  # how names begin that no user gave
+
+
 def walk_files(
     base,  # folder; nothing is found where there is none
 ) -> list[str]:  # names below it, with /, sorted
@@ -248,8 +257,8 @@ def walk_files(
         return new
 
     for place, folders, files in os.walk(base, followlinks=True, onerror=unreadable) if os.path.isdir(base) else ():
-        folders[:] = [d for d in sorted(folders) if d[0] != "." and is_new(os.path.join(place, d))]
-        names += [Path(place, f).relative_to(base).as_posix() for f in files if f[0] != "."]
+        folders[:] = [d for d in sorted(folders) if not d.startswith(FOREIGN) and is_new(os.path.join(place, d))]
+        names += [Path(place, f).relative_to(base).as_posix() for f in files if not f.startswith(FOREIGN)]
     return sorted(names)
 
 
@@ -342,7 +351,7 @@ class Folder:
     @cached_property
     def strays(self) -> dict[str, str]:  # file -> the id that it is called by, if it is called like a mask at all
         "Image files in the mask folders that are no image's mask."
-        endings = ENDINGS if self.mask_ending in ENDINGS else (self.mask_ending,)
+        endings = LIKE_IMAGES if self.mask_ending in ENDINGS else (self.mask_ending,)
         found, n = {}, len(self.mask_ending)
         for folder in self.masks:
             for name in walk_files(self.root / folder):
@@ -352,6 +361,13 @@ class Folder:
                     found[f"{folder}/{name}"] = id
         return found
 
+    @property
+    def unread(self) -> list[str]:
+        "Files in the image folder that look like images, but end in another way."
+        endings = tuple(e.lower() for e in self.endings)
+        names = [f"{self.images}/{name}" for name in walk_files(self.root / self.images)]
+        return [n for n in names if n.lower().endswith(LIKE_IMAGES) and not n.lower().endswith(endings)]
+
     @cached_property
     def _nearby(self) -> dict[str, str]:
         "What may be meant as a mask, by its bare name: the strays, else the images in folders of other names."
@@ -359,7 +375,8 @@ class Folder:
             names = [*self.strays] or [n for n in walk_files(self.root) if n.lower().endswith(ENDINGS)]
         except OSError:  # a hint is not worth an error
             names = []
-        others = [n for n in names if n.split("/")[0] != self.images and "/" in n]
+        images = {folder for folder, *_ in LAYOUTS.values()}
+        others = [n for n in names if n.split("/")[0] not in images and "/" in n]
         return {_bare(n.split("/", 1)[1]): n for n in reversed(others)}
 
     @cached_property

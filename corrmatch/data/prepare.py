@@ -53,7 +53,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
-from .check import Finding, check_image, find_list, read_pair, shorten
+from .check import Finding, check_image, find_list, shorten
 from corrmatch.data.folder import (
     CAMVID_CLASSES,
     CITYSCAPES_CLASSES,

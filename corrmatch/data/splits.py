@@ -38,6 +38,7 @@ class Split:
 
 
 # %% ../../nbs/book/02_splits.ipynb #17b5fe47
+#| code-fold: true
 def check_id(
     id: str,  # a line of a list
     source="id",  # named in the error
@@ -56,7 +57,7 @@ def parse_ids(
     text: str,  # one id per line
     source="ids",  # named in errors
 ) -> list[str]:
-    "Read ids from text: a BOM, Windows line ends, blank lines and either form of accents are fine; what is ambiguous is an error."
+    "Read ids from text: a BOM, Windows line ends, blank lines and accents of either form are fine, doubt is an error."
     first = {}  # id -> its line
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         if not (name := unicodedata.normalize("NFC", line.strip())):
@@ -73,6 +74,7 @@ def parse_ids(
 
 
 # %% ../../nbs/book/02_splits.ipynb #a4085d87
+#| code-fold: true
 def read_ids(
     path,  # list file
 ) -> list[str]:
@@ -91,6 +93,7 @@ def read_ids(
 
 
 # %% ../../nbs/book/02_splits.ipynb #d6a44422
+#| code-fold: true
 def write_ids(
     path,  # file to make
     ids: list[str],  # one per line

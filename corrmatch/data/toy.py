@@ -16,8 +16,8 @@ __all__ = [
     "shadow",
     "gamma",
     "haze",
-    "noise",
-    "blur",
+    "grain",
+    "defocus",
     "light",
     "scene",
     "make_toy",
@@ -110,32 +110,38 @@ def smooth_noise(rng, size: int, cells: int) -> np.ndarray:  # (size,size) in ab
 
 # %% ../../nbs/reference/toy.ipynb #13900b9f
 def colour_cast(rng, image, s):
+    "Each channel gets its own gain."
     return image * np.exp(s * rng.normal(0, 0.35, 3))  # each channel has its gain
 
 
 def shadow(rng, image, s):
+    "Uneven light."
     return image * np.exp(s * 0.6 * smooth_noise(rng, len(image), 3))[..., None]  # uneven light
 
 
 def gamma(rng, image, s):
+    "Another curve of brightness."
     return np.clip(image, 0, 1) ** np.exp(s * rng.normal(0, 0.35))
 
 
 def haze(rng, image, s):
+    "Less contrast, another grey."
     return (image - 0.5) * np.exp(-s * abs(rng.normal(0, 0.3))) + 0.5 + s * rng.normal(0, 0.08)
 
 
-def noise(rng, image, s):
+def grain(rng, image, s):
+    "Noise of the sensor."
     return image + rng.normal(0, 0.03 * s * rng.uniform(0, 1.5), image.shape)
 
 
-def blur(rng, image, s):
+def defocus(rng, image, s):
+    "Out of focus."
     picture = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
     return np.asarray(picture.filter(ImageFilter.GaussianBlur(s * rng.uniform(0, 1)))) / 255
 
 
 # %% ../../nbs/reference/toy.ipynb #16a159d5
-NUISANCES = (colour_cast, shadow, gamma, haze, blur, noise)  # in this order
+NUISANCES = (colour_cast, shadow, gamma, haze, defocus, grain)  # in this order
 
 
 def light(rng, image: np.ndarray, strength: float) -> np.ndarray:  # uint8

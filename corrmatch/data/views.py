@@ -78,6 +78,7 @@ def normalise(image: Image.Image) -> torch.Tensor:  # (3,H,W)
 
 
 # %% ../../nbs/book/03_views.ipynb #104eae3c
+#| code-fold: true
 def denormalise(tensor) -> np.ndarray:  # (H,W,3) uint8
     "A normalised tensor (3,H,W) as picture."
     x = tensor.detach().cpu().float() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
@@ -85,6 +86,7 @@ def denormalise(tensor) -> np.ndarray:  # (H,W,3) uint8
 
 
 # %% ../../nbs/book/03_views.ipynb #19b2383f
+#| code-fold: true
 def to_labels(mask: Image.Image) -> torch.Tensor:  # (H,W) int64
     "A mask as labels."
     return torch.from_numpy(np.asarray(mask).astype(np.int64))
@@ -140,7 +142,7 @@ def blur(
 
 # %% ../../nbs/book/03_views.ipynb #e2597280
 def strong_view(jitter=0.5, hue=0.25, p_jitter=0.8, p_grey=0.2, p_blur=0.5, sigma=(0.1, 2.0)):
-    "Colour jitter, greyscale and blur, each with its probability: what is done to the strong view of a PIL image."
+    "Photometric augmentation of a PIL image: colour jitter, greyscale and blur, each with its probability."
     return v2.Compose(
         [
             v2.RandomApply([v2.ColorJitter(jitter, jitter, jitter, hue)], p_jitter),
@@ -186,6 +188,7 @@ def epoch_order(
 
 
 # %% ../../nbs/book/03_views.ipynb #f42cba43
+#| code-fold: true
 def three_boxes(
     size: int,  # side of the crop
     area=(0.25, 0.5),  # range of the area of all three together, relative
@@ -298,6 +301,7 @@ class TrainingViews(Dataset):
 
 
 # %% ../../nbs/book/03_views.ipynb #267df89c
+#| code-fold: true
 def batches(
     dataset: Dataset,  # TrainingViews
     batch: int,  # items per batch; an incomplete last batch is dropped

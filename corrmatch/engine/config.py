@@ -157,6 +157,30 @@ def cells(config: Config) -> int:
     return -(-config.data.crop // config.model.output_stride)
 
 
+# %% ../../nbs/reference/config.ipynb #ef7a9621
+def to_dict(config) -> dict:
+    "The settings of a run as plain values; the method's name stands with its settings."
+    values = settings.plain(config)
+    return values | ({"method": {"name": config.method.name} | values["method"]} if "method" in values else {})
+
+
+def from_dict(kind: type, values: dict):
+    "Settings from plain values; a key that they do not have is an error."
+    if kind is not Config or "method" not in values:
+        return settings.rebuild(kind, values)
+    method = dict(values["method"])
+    name = method.pop("name", DEFAULT)
+    made = settings.rebuild(type(method_config(name)), method)
+    return dataclasses.replace(
+        settings.rebuild(Config, {k: v for k, v in values.items() if k != "method"}), method=made
+    )
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    "What differs between two runs' settings, but for those that are free to change; one readable line each."
+    return settings.changes_of(old, new, FREE)
+
+
 # %% ../../nbs/reference/config.ipynb #9da352a6
 # settings that may change between a run and its continuation
 FREE = {
@@ -169,30 +193,6 @@ FREE = {
     "save_every",
     "out",
 }
-
-
-# %% ../../nbs/reference/config.ipynb #ef7a9621
-def to_dict(config) -> dict:
-    "The settings of a run as plain values; the method's name stands with its settings."
-    values = settings.to_dict(config)
-    return values | ({"method": {"name": config.method.name} | values["method"]} if "method" in values else {})
-
-
-def from_dict(kind: type, values: dict):
-    "Settings from plain values; a key that they do not have is an error."
-    if kind is not Config or "method" not in values:
-        return settings.from_dict(kind, values)
-    method = dict(values["method"])
-    name = method.pop("name", DEFAULT)
-    made = settings.from_dict(type(method_config(name)), method)
-    return dataclasses.replace(
-        settings.from_dict(Config, {k: v for k, v in values.items() if k != "method"}), method=made
-    )
-
-
-def differences(old: dict, new: dict) -> list[str]:
-    "What differs between two runs' settings, but for those that are free to change; one readable line each."
-    return settings.differences(old, new, FREE)
 
 
 # %% ../../nbs/reference/config.ipynb #c9961c0d

@@ -37,6 +37,7 @@ from ..data.views import denormalise, normalise
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #c24306b7
+#| code-fold: true
 def need_class_ids(
     labels: Tensor,
     known: Tensor,  # bool, same shape: pixels that are looked at
@@ -132,11 +133,12 @@ class ConfusionMatrix:
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #1dfe122f
+#| code-fold: true
 def whole(
     model,  # images (B,3,H,W) -> logits (B,K,H,W)
     images: Tensor,  # (B,3,H,W)
 ) -> Tensor:  # (B,K,H,W) logits
-    "What the model says of the images as they are."
+    "Logits of the images as they are."
     logits = model(images)
     if not torch.is_tensor(logits) or logits.dim() != 4 or logits[:, 0].shape != images[:, 0].shape:
         found = f"shape {tuple(logits.shape)}" if torch.is_tensor(logits) else type(logits).__name__
@@ -150,6 +152,7 @@ def whole(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #d0cd7207
+#| code-fold: true
 def middle(
     x: Tensor,  # (...,H,W) images or labels
     size: int,  # side of the square
@@ -164,7 +167,7 @@ def center_crop(
     images: Tensor,  # (B,3,H,W)
     size: int,  # side of the crop
 ) -> Tensor:  # (B,K,size,size) logits
-    "What the model says of the middle of the images."
+    "Logits of the middle of the images."
     return whole(model, middle(images, size))
 
 
@@ -201,6 +204,7 @@ def sliding_window(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #56a13c04
+#| code-fold: true
 MODES = ("whole", "center_crop", "sliding_window")  # ways to cut an image for prediction
 
 
@@ -258,32 +262,32 @@ def evaluate(
     with evaluating(model):
         for i, item in enumerate(tqdm(items, "evaluate", len(dataset), leave=False, disable=not progress)):
             labels = item["labels"].masked_fill(item["labels"] == classes.ignore_index, matrix.ignore_index)
-            said, labels = (
+            given, labels = (
                 scores(model, item["image"][None], mode, size)[0],
                 middle(labels, size) if mode == "center_crop" else labels,
             )
             try:
-                matrix.update(said.argmax(0), labels)
+                matrix.update(given.argmax(0), labels)
             except ValueError as error:
                 raise ValueError(f"{item.get('id', f'image {i}')}: {error}") from None
             if look:
-                look(said, labels)
+                look(given, labels)
     return matrix
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #a9c5d569
 def pseudo_label_counts(
-    said: Tensor,  # (K,H,W) scores of one image, as `look` gets them
+    given: Tensor,  # (K,H,W) scores of one image, as `look` gets them
     labels: Tensor,  # (H,W) class ids, 255 = ignored
     tau: float,  # threshold
     mode: str = "whole",  # that made the scores
-) -> Tensor:  # (3,) int64, on the device of the scores: pixels with a label; trusted; trusted and right
-    "Count what a threshold would trust, and what of it is right."
-    p = said / said.sum(0) if mode == "sliding_window" else said.softmax(0)
-    (confidence, pred), labels = p.max(0), labels.to(said.device)
+) -> Tensor:  # (3,) int64, on the device of the scores: pixels with a label; confident; confident and right
+    "Count the pixels that reach a threshold, and those of them that are right."
+    p = given / given.sum(0) if mode == "sliding_window" else given.softmax(0)
+    (confidence, pred), labels = p.max(0), labels.to(given.device)
     known = labels != 255
-    sure = known & (confidence >= tau)
-    return torch.stack([known.sum(), sure.sum(), (sure & (pred == labels)).sum()])
+    confident = known & (confidence >= tau)
+    return torch.stack([known.sum(), confident.sum(), (confident & (pred == labels)).sum()])
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #ca6171d6
@@ -306,6 +310,7 @@ def predict(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #47984f0a
+#| code-fold: true
 def palette_image(
     labels: Tensor,  # (H,W) class ids, 255 where unknown
     classes: Classes,
@@ -337,6 +342,7 @@ def save_prediction(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #9421452f
+#| code-fold: true
 def overlay(
     image,  # path, PIL image or normalised tensor (3,H,W)
     labels: Tensor,  # (H,W) class ids

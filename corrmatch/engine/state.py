@@ -11,7 +11,7 @@ __all__ = [
     "bad_step",
     "Record",
     "build_method",
-    "prepare",
+    "place",
     "TrainState",
     "split_batch",
     "Rollback",
@@ -126,7 +126,7 @@ def build_method(
     return kind(config.method, lambda: build_segmenter(config.model, num_classes, load))
 
 
-def prepare(method: Method, config: Config, device) -> Method:
+def place(method: Method, config: Config, device) -> Method:
     "Put a method on its device, as the settings of the machine ask."
     s = config.system
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = s.precision == "tf32"
@@ -145,12 +145,13 @@ class TrainState:
 
     def __init__(self, config: Config, num_classes: int, me: Processes = Processes(), load=True):
         torch.manual_seed(step_seed("weights", config.seed))
-        self.method = prepare(build_method(config, num_classes, load), config, me.device)
+        self.method = place(build_method(config, num_classes, load), config, me.device)
         self.model = share(self.method, me)  # the same method, as the step calls it
         self.optimizers = make_optimizers(self.method, config.optim, config.system.fused)
         self.record = Record(me)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
+        self.logs = {}  # diagnostics of the last step that was not left out
 
     @property
     def net(self) -> Segmenter:
@@ -161,6 +162,7 @@ class TrainState:
         "Everything, as plain values; what is not finite is refused, so it never replaces a sound checkpoint."
         state = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
         state |= {"method": self.method.state_dict(), "record": self.record.state_dict()}
+        state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
         state |= {"optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
         tensors = {name: v for name, v in state["method"].items() if torch.is_tensor(v)}
         if bad := [name for name, v in tensors.items() if not v.isfinite().all()]:
@@ -175,6 +177,7 @@ class TrainState:
             setattr(self, name, state.get(name, 0))
         self.method.load_state_dict(state["method"])
         self.record.load_state_dict(state["record"])
+        self.logs = state.get("logs", {})
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
@@ -241,7 +244,7 @@ def training_step(
     total: int,  # steps of the whole run, for rates and ramps
     per_epoch: int = 1,  # steps of an epoch
     me: Processes = Processes(),
-) -> Losses:  # without graph; of all phases together; no terms if the step was left out
+) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
     "One step of the run: for each phase rates, losses, backward, optimiser, and what follows it."
     torch.manual_seed(step_seed("step", config.seed, state.step, me.rank))
     clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, me)
@@ -268,4 +271,5 @@ def training_step(
         state.method.after(phase, clock)
         terms, logs = terms | losses.terms, logs | losses.logs
     state.step += 1
-    return Losses(terms.get("total"), terms, logs)
+    state.logs = logs if terms else state.logs
+    return Losses(terms.get("total"), terms, state.logs)

@@ -56,11 +56,13 @@ from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
 
 
 # %% ../../nbs/book/10_trainer.ipynb #43419655
+#| code-fold: true
 class DataError(ValueError):
     "The data has errors: one line per finding."
 
 
 # %% ../../nbs/book/10_trainer.ipynb #f99d2093
+#| code-fold: true
 def open_data(
     config: Config,
     progress: bool = False,  # show a bar while files are checked
@@ -91,8 +93,9 @@ def open_data(
 
 
 # %% ../../nbs/book/10_trainer.ipynb #cd9a218c
+#| code-fold: true
 def plainly(loader):
-    "The batches of a loader; what a process that loads images has to say is one line."
+    "The batches of a loader; the error of a process that loads images becomes one line."
     try:
         yield from loader
     except (ValueError, OSError) as error:
@@ -108,6 +111,7 @@ def plainly(loader):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #719b33e3
+#| code-fold: true
 def share_of(batch: int, world: int, parts: int) -> int:
     "Labelled images that one process loads for a step."
     if batch < 2 * parts:
@@ -167,6 +171,7 @@ class Plan:
 
 
 # %% ../../nbs/book/10_trainer.ipynb #09cf3a59
+#| code-fold: true
 def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Tensor:
     "Move a tensor; images (four axes) with their channels innermost if asked."
     return x.to(
@@ -219,6 +224,7 @@ def log_row(state: TrainState, epoch: int, logs: dict) -> dict:
 
 
 # %% ../../nbs/book/10_trainer.ipynb #df510f99
+#| code-fold: true
 def board(run: Path, step: int):
     "A TensorBoard writer for a run that stands at `step`, or None where TensorBoard is not installed."
     try:
@@ -229,6 +235,7 @@ def board(run: Path, step: int):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #1a589183
+#| code-fold: true
 def write(run: Path, writer, name: str, row: dict):
     "Append a row to a CSV log and to TensorBoard."
     append_row(run / name, row)
@@ -279,6 +286,7 @@ class Result(NamedTuple):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #110b5d23
+#| code-fold: true
 class Interrupt:
     "Turn SIGINT and SIGTERM into a flag, so that a run can end between two steps with its state saved."
 
@@ -301,7 +309,7 @@ class Interrupt:
 
 # %% ../../nbs/book/10_trainer.ipynb #fa8cbef2
 def surroundings(plan: Plan) -> dict:
-    "What a checkpoint says of the world that it was made in."
+    "What a checkpoint holds besides the state: settings, classes, lists, preprocessing, versions."
     lists = {name: list(getattr(plan.split, name)) for name in ("labelled", "unlabelled", "val")}
     return {
         "config": to_dict(plan.config),
@@ -313,6 +321,7 @@ def surroundings(plan: Plan) -> dict:
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e69f7235
+#| code-fold: true
 def save(state: TrainState, plan: Plan, name: str):
     "Write a checkpoint (process 0 does); a state with a number that is not finite is refused."
     content = state.state_dict()
@@ -321,8 +330,9 @@ def save(state: TrainState, plan: Plan, name: str):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #1771d2ac
+#| code-fold: true
 def restore(state: TrainState, plan: Plan):
-    "Load the last checkpoint, unless the data has changed since; other versions are said."
+    "Load the last checkpoint, unless the data has changed since; other versions are a warning."
     saved = load_checkpoint(plan.run / "last.pt", plan.me.device)
     wrong, other = changes(saved, surroundings(plan))
     if wrong:
@@ -336,6 +346,7 @@ def restore(state: TrainState, plan: Plan):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #25869ae5
+#| code-fold: true
 def begin(state: TrainState, plan: Plan, resume: bool):
     "Load the last checkpoint of a continued run and cut later rows of the logs, or write the first one of a new run."
     if resume:
@@ -357,12 +368,12 @@ def begin(state: TrainState, plan: Plan, resume: bool):
 # %% ../../nbs/book/10_trainer.ipynb #c5af3af9
 def keep_score(state: TrainState, plan: Plan, writer, watch=None):
     "Evaluate, write the row, keep the best checkpoint, let `watch` look."
-    row, sure = score(state, plan)
+    row, confident = score(state, plan)
     state.scored, state.last = state.step, row["miou"]
     if plan.me.main:
         write(plan.run, writer, "scores.csv", row)
-    if plan.me.main and sure:
-        write(plan.run, writer, "pseudo_labels.csv", sure)
+    if plan.me.main and confident:
+        write(plan.run, writer, "pseudo_labels.csv", confident)
     if not row["miou"] <= state.best:
         state.best = row["miou"]
         save(state, plan, "best.pt")

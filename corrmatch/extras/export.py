@@ -40,7 +40,6 @@ from ..data.check import Classes
 from ..engine.results import load_run
 from ..engine.runs import environment, write_atomic
 from ..data.views import MEAN, STD
-from ..models.weights import load_weights
 
 
 # %% ../../nbs/howto/export.ipynb #dfafa644

@@ -18,7 +18,7 @@ __all__ = [
     "curve_texts",
     "plots",
     "ranked",
-    "confident_text",
+    "covered",
     "unlabelled",
     "place",
     "render",
@@ -243,18 +243,12 @@ def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count:
 
 
 # %% ../../nbs/reference/report.ipynb #142d9ffd
-def confident_text(e: dict, truth) -> str:
-    "How much of an image is confident before and after propagation, and how much of that is right."
-
-    def share(mask, labels):
-        known = mask & (truth != 255)
-        right = f", {100 * (labels == truth)[known].float().mean().item():.1f} % of it right" if known.any() else ""
-        return f"{100 * mask.float().mean().item():.1f} %{right}"
-
-    regions = e.get("after propagation")
-    before = share(e["confident"], e["labels"])
-    after = before if regions is None else share(regions != 255, regions)
-    return f"Confident: {before}" + (f"; after propagation: {after}." if after != before else ".")
+def covered(labels, truth) -> str:
+    "Which share of an image a label map covers, and how much of that is right."
+    mask = labels != 255
+    known = mask & (truth != 255)
+    right = f", {100 * (labels == truth)[known].float().mean().item():.1f} % of it right" if known.any() else ""
+    return f"{100 * mask.float().mean().item():.1f} % of the image{right}"
 
 
 def unlabelled(method: Method, views, classes: Classes, config: Config, count: int) -> list[dict]:
@@ -262,25 +256,19 @@ def unlabelled(method: Method, views, classes: Classes, config: Config, count: i
     rows = []
     for i, id in enumerate(views.ids[:count]):
         image, truth = (middle(views[i][k], config.data.crop) for k in ("image", "labels"))
-        made, e = looks(method, image, classes, config)
+        made, found = looks(method, image, classes, config.data.crop)
         photo = denormalise(image)
         for point in POINTS:
             photo = mark(photo, *pixel(point, photo.shape[:2]))
-        share = lambda mask: f"{100 * mask.float().mean():.0f} % of the image; the rest is white"
-        words = {
-            "prediction": f"Predicted labels: {shares(e['labels'], classes)}.",
-            "pseudo labels": f"Confident pixels, {share(e['confident'])}.",
-        }
-        if "after propagation" in e:
-            words["after propagation"] = f"Confident pixels after propagation, {share(e['after propagation'] != 255)}."
+        told = {k: covered(v, truth) for k, v in found.items() if not v.is_floating_point() and k != "prediction"}
+        words = {k: f"{k.capitalize()}: {v}; the rest is white." for k, v in told.items()}
+        words["prediction"] = f"Predicted labels: {shares(found['prediction'], classes)}."
         pictures = [
             picture(photo, "image, points 1 to 3", f"The image {id} with three marked points.", photo=True),
             picture(colour(truth, classes), "truth", f"True labels: {shares(truth, classes)}."),
-        ] + [
-            picture(p, name, words.get(name, f"Which positions the network holds to be like the one of {name[10:]}."))
-            for name, p in made.items()
-        ]
-        rows.append({"title": id, "told": confident_text(e, truth), "pictures": pictures})
+        ] + [picture(p, name, words.get(name, f"A map of the image: {name}.")) for name, p in made.items()]
+        text = "; ".join(f"{name}: {share}" for name, share in told.items())
+        rows.append({"title": id, "told": f"{text}." if text else "", "pictures": pictures})
     return rows
 
 

@@ -19,7 +19,8 @@ def at_least_float32(
     dtype = torch.float32
     for t in tensors:
         dtype = torch.promote_types(dtype, t.dtype)
-    return [t.to(dtype) for t in tensors]
+    # a cast that changes nothing would still stand in an exported program, with the device of its tensor
+    return [t if t.dtype == dtype else t.to(dtype) for t in tensors]
 
 
 # %% ../../nbs/reference/segmenter.ipynb #422f6485

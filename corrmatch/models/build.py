@@ -28,19 +28,29 @@ class ModelConfig:
     stem: Literal["plain", "deep"] = (
         "plain"  # 7x7 stem (torchvision's weights fit) or the authors' three 3x3 convolutions
     )
-    width: int = 64  # channels of the stem; every stage scales with it
+    width: int = 64  # channels of the stem, every stage scales with it; both are a ResNet's, others have their own
     output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature cell
     rates: tuple[int, int, int] = (12, 24, 36)  # dilation rates of the ASPP
     channels: int = 256  # channels of ASPP and decoder
     low_channels: int = 48  # channels kept of the first stage
-    weights: str | None = "imagenet"  # imagenet (torchvision's), toy, a file, or None for random weights
+    weights: str | None = (
+        "imagenet"  # imagenet (torchvision's or the encoder's own), toy, a file, or None for random weights
+    )
 
     def __post_init__(self):
+        if self.encoder not in RESNETS:
+            self.stem, self.width = "plain", 64
         need(
             self.encoder in RESNETS + LITES or self.encoder.startswith("timm/"),
             "model.encoder",
             repr(self.encoder),
             f"{', '.join(RESNETS + LITES)}, or timm/NAME",
+        )
+        need(
+            self.weights != "toy" or self.encoder == "resnet18",
+            "model.weights",
+            "'toy'",
+            f"imagenet, a file or None with {self.encoder}: the toy's are of a narrow resnet18",
         )
         for name in ("width", "channels", "low_channels"):
             need(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")

@@ -33,11 +33,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 # %% ../../nbs/book/04_model.ipynb #280a4a13
 def strides_and_dilations(
-    output_stride: int,  # 4, 8, 16 or 32: image pixels per cell of the last stage
+    output_stride: int,  # 4, 8, 16 or 32: image pixels per position of the last stage
 ) -> list[
     tuple[int, int, int]
 ]:  # per stage: its stride, the dilation of the convolution that has it, the dilation after it
-    "Where each stage of a ResNet halves the map, and where it spreads its taps instead."
+    "Where each stage of a ResNet halves the map, and where it dilates instead."
     if output_stride not in (4, 8, 16, 32):
         raise ValueError(f"output stride {output_stride}: a ResNet can have 4, 8, 16 or 32")
     plan, reached, dilation = [(1, 1, 1)], 4, 1
@@ -52,6 +52,7 @@ def strides_and_dilations(
 
 
 # %% ../../nbs/book/04_model.ipynb #4851cd3d
+#| code-fold: true
 ENCODERS = {  # torchvision's residual block, and how many of them each stage has
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -61,6 +62,7 @@ ENCODERS = {  # torchvision's residual block, and how many of them each stage ha
 
 
 # %% ../../nbs/book/04_model.ipynb #be415359
+#| code-fold: true
 def dilate(block: nn.Module, first: int, then: int) -> nn.Module:
     "Spread the 3x3 convolutions of a block, in place: the first one, the others; padding keeps the map's size."
     for conv in block.modules():
@@ -71,6 +73,7 @@ def dilate(block: nn.Module, first: int, then: int) -> nn.Module:
 
 
 # %% ../../nbs/book/04_model.ipynb #9c7d8dfe
+#| code-fold: true
 def stage(block, i: int, planes: int, stride: int, dilations) -> nn.Sequential:
     "Residual blocks from `i` to `planes * block.expansion` channels, one for each pair of dilations."
     o, blocks = planes * block.expansion, []
@@ -84,6 +87,7 @@ def stage(block, i: int, planes: int, stride: int, dilations) -> nn.Sequential:
 
 
 # %% ../../nbs/book/04_model.ipynb #0d4114bc
+#| code-fold: true
 def deep_stem(w: int) -> nn.Sequential:
     "Three 3x3 convolutions, the first with stride 2; the last one's batch norm follows outside."
     conv = lambda i, o, stride=1: nn.Conv2d(i, o, 3, stride, 1, bias=False)
@@ -103,7 +107,7 @@ class ResNet(nn.Module):
         depth="resnet101",  # a name in ENCODERS, or (block, blocks per stage)
         stem="deep",  # deep: three 3x3 convolutions (the authors'); plain: one 7x7 (torchvision's weights fit)
         width=64,  # channels of the stem; every stage scales with it
-        output_stride=8,  # image pixels per cell of the last stage: 8, 16, or 4, 32
+        output_stride=8,  # image pixels per position of the last stage: 8, 16, or 4, 32
         multi_grid=False,  # multiply the dilations of the last stage by 2, 2, 4
     ):
         super().__init__()
@@ -139,6 +143,7 @@ class ResNet(nn.Module):
 
 
 # %% ../../nbs/book/04_model.ipynb #fb581208
+#| code-fold: true
 @contextmanager
 def still(module: nn.Module):
     "Inside, batch norm normalises as in training but its running statistics do not move."
@@ -170,7 +175,7 @@ def conv_bn_relu(i: int, o: int, kernel: int = 1, dilation: int = 1) -> nn.Seque
 
 
 class ImagePooling(nn.Module):
-    "The mean of the whole map, transformed and spread back over every cell."
+    "The mean of the whole map, transformed and spread back over every position."
 
     def __init__(self, i: int, o: int):
         super().__init__()
@@ -182,7 +187,7 @@ class ImagePooling(nn.Module):
 
 # %% ../../nbs/book/04_model.ipynb #bbb03d4d
 class ASPP(nn.Module):
-    "The same map seen at five ranges: one cell, three dilated 3x3, the whole image."
+    "The same map seen at five ranges: one position, three dilated 3x3, the whole image."
 
     def __init__(self, in_channels: int, channels=256, rates=(12, 24, 36)):
         super().__init__()
@@ -199,7 +204,7 @@ class ASPP(nn.Module):
 
 # %% ../../nbs/book/04_model.ipynb #0d684ded
 def resize(x: Tensor, size) -> Tensor:
-    "Bilinear, corners on corners: the only resize of the network."
+    "Bilinear resize with aligned corners, as everywhere in this network."
     return F.interpolate(x, size, mode="bilinear", align_corners=True)
 
 
@@ -284,7 +289,7 @@ def build_model(
     num_classes=21,  # K
     stem="deep",  # deep: the authors' three 3x3 convolutions; plain: torchvision's 7x7
     width=64,  # channels of the stem
-    output_stride=8,  # image pixels per feature cell
+    output_stride=8,  # image pixels per feature position
     rates=(12, 24, 36),  # dilation rates of the ASPP
     channels=256,  # of ASPP and decoder
     low_channels=48,  # kept of the first stage

@@ -6,6 +6,7 @@
 __all__ = [
     "WRAPPINGS",
     "PREFIXES",
+    "entries",
     "difference",
     "plainly_wrong",
     "unreadable",
@@ -26,12 +27,20 @@ from torch import nn
 from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 from .deeplab import ENCODERS
+from .base import Segmenter
 
 
 # %% ../../nbs/reference/weights.ipynb #da51f018
+def entries(module: nn.Module) -> dict:
+    "The weights of a module under the names that files use: the segmenter of a method stands at the top."
+    own = {k: v for k, v in module.state_dict().items() if torch.is_tensor(v)}
+    top = "net." if isinstance(getattr(module, "net", None), Segmenter) else ""
+    return {k.removeprefix(top): v for k, v in own.items()}
+
+
 def difference(module: nn.Module, state: dict, show=3) -> str:
     "In one line, why a state dict does not fit a module; empty when it fits."
-    own = module.state_dict()
+    own = entries(module)
     groups = {
         "missing": [k for k in own if k not in state],
         "unexpected": [k for k in state if k not in own],
@@ -115,7 +124,7 @@ def read_file(file):
 
 
 # %% ../../nbs/reference/weights.ipynb #d3b15178
-WRAPPINGS = ("net", "model", "state_dict")  # where checkpoints keep the weights
+WRAPPINGS = ("method", "model", "state_dict")  # where checkpoints keep the weights
 PREFIXES = ("module.", "_orig_mod.")  # of parallel training and of compilation
 
 
@@ -129,6 +138,7 @@ def read_state(
     for key in WRAPPINGS:
         if isinstance(state.get(key), Mapping):
             state = state[key]
+    state = {k: v for k, v in state.items() if k != "_extra_state"}  # what a method keeps beside its weights
     if strange := [str(k) for k, v in state.items() if not (isinstance(k, str) and torch.is_tensor(v))]:
         raise ValueError(
             f"{name} holds {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}: expected names "
@@ -137,7 +147,9 @@ def read_state(
     for prefix in PREFIXES:
         if all(k.startswith(prefix) for k in state):
             state = {k.removeprefix(prefix): v for k, v in state.items()}
-    return dict(state)
+    if any(k.startswith("net.backbone.") for k in state):  # a method of this package
+        state = {k.removeprefix("net."): v for k, v in state.items()}
+    return state
 
 
 # %% ../../nbs/reference/weights.ipynb #e0a0b144
@@ -191,19 +203,20 @@ def imagenet_state(backbone: nn.Module) -> dict:
 
 # %% ../../nbs/reference/weights.ipynb #62532adf
 def load_weights(
-    module: nn.Module,  # an encoder, or a whole network
+    module: nn.Module,  # an encoder, a segmenter, or a method with its segmenter in `net`
     weights,  # 'imagenet', a file, or a state dict: of an encoder or of a whole network
     drop=("fc.",),  # entries left out on purpose, by the beginning of their name
 ) -> nn.Module:
     "Fill a module strictly: every entry is used, or an error says which does not fit."
-    encoder = getattr(module, "backbone", module)
+    network = module.net if isinstance(getattr(module, "net", None), Segmenter) else module
+    encoder = getattr(network, "backbone", network)
     state = imagenet_state(encoder) if isinstance(weights, str) and weights == "imagenet" else read_state(weights)
     state = {k: v for k, v in state.items() if not k.startswith(tuple(drop))}
     whole = any(k.startswith("backbone.") for k in state)
     target = module if whole else encoder
     if whole and target is encoder:
         state = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
-    own = target.state_dict()
+    own = entries(target)
     # another project's names
     if hasattr(encoder, "pretrained_state") and not whole and not state.keys() <= own.keys():
         state = encoder.pretrained_state(state)
@@ -211,5 +224,7 @@ def load_weights(
     if wrong := difference(target, filled):
         name = "the weights" if isinstance(weights, Mapping) else f"the weights of {weights}"
         raise ValueError(f"{name} do not fit: {'; '.join(filter(None, (suspicion(own, state), wrong)))}")
-    target.load_state_dict(filled)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(filled[name])
     return module
