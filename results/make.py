@@ -17,7 +17,7 @@ import tyro
 from matplotlib import pyplot as plt
 from corrmatch.recipes import published as recipes
 from corrmatch.reproduction.compare import measured_in, side_by_side
-from corrmatch.engine.evaluation import predict
+from corrmatch.engine.evaluation import predict_labels
 from corrmatch.viz.palette import colour, show_images
 from corrmatch.viz.curves import curves
 from corrmatch.methods.corrmatch.method import explain
@@ -98,7 +98,7 @@ def pictures(root: str | None):
             continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():
-                panels.append(colour(predict(load_run(run, "last")[0], views[i]["image"]), classes))
+                panels.append(colour(predict_labels(load_run(run, "last")[0], views[i]["image"]), classes))
                 titles.append(m)
             e = explain(method, views[i]["image"])
             panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]
