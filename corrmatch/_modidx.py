@@ -402,7 +402,10 @@ d = {
                 "book/evaluation.html#confusion",
                 "corrmatch/engine/evaluation.py",
             ),
-            "corrmatch.engine.evaluation.evaluate": ("book/evaluation.html#evaluate", "corrmatch/engine/evaluation.py"),
+            "corrmatch.engine.evaluation.evaluate_views": (
+                "book/evaluation.html#evaluate_views",
+                "corrmatch/engine/evaluation.py",
+            ),
             "corrmatch.engine.evaluation.evaluating": (
                 "book/evaluation.html#evaluating",
                 "corrmatch/engine/evaluation.py",
@@ -417,7 +420,10 @@ d = {
                 "book/evaluation.html#palette_image",
                 "corrmatch/engine/evaluation.py",
             ),
-            "corrmatch.engine.evaluation.predict": ("book/evaluation.html#predict", "corrmatch/engine/evaluation.py"),
+            "corrmatch.engine.evaluation.predict_labels": (
+                "book/evaluation.html#predict_labels",
+                "corrmatch/engine/evaluation.py",
+            ),
             "corrmatch.engine.evaluation.pseudo_label_counts": (
                 "book/evaluation.html#pseudo_label_counts",
                 "corrmatch/engine/evaluation.py",

@@ -255,7 +255,7 @@ class Predict:
     def __call__(self):
         files = plan_files(self.path, self.out)
         from tqdm.auto import tqdm
-        from corrmatch.engine.evaluation import overlay, predict, save_prediction
+        from corrmatch.engine.evaluation import overlay, predict_labels, save_prediction
         from corrmatch.data.folder import read_image
         from corrmatch.engine.results import load_run
         from corrmatch.engine.runs import find_device
@@ -268,7 +268,7 @@ class Predict:
             except (ValueError, OSError) as error:
                 broken.append(str(error))
                 continue
-            labels = predict(net, image, mode, self.size or config.data.crop)
+            labels = predict_labels(net, image, mode, self.size or config.data.crop)
             save_prediction(labels, classes, mask)
             overlay(image, labels, classes).save(picture, quality=90)
         print(f"{len(files) - len(broken)} of {len(files)} images predicted into {self.out}")

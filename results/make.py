@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the package and `reproduction` of this clone
-from corrmatch.engine.evaluation import predict
+from corrmatch.engine.evaluation import predict_labels
 from corrmatch.engine.results import collect, load_method, load_run, over_seeds, score_table, validation_views
 from corrmatch.engine.runs import read_log
 from corrmatch.methods.corrmatch.method import explain
@@ -97,7 +97,7 @@ def pictures(root: str | None):
             continue
         for i in range(0, len(views), len(views) // 3):  # of a set that may not be passed on: only what networks say
             for m, run in runs.items():
-                panels.append(colour(predict(load_run(run, "last")[0], views[i]["image"]), classes))
+                panels.append(colour(predict_labels(load_run(run, "last")[0], views[i]["image"]), classes))
                 titles.append(m)
             e = explain(method, views[i]["image"])
             panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]

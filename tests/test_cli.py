@@ -359,7 +359,7 @@ def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tm
 
 @pytest.mark.parametrize("kind, ending", [("torch", ".pt2"), ("onnx", ".onnx")])
 def test_export_writes_a_file_that_answers_as_the_run_does(kind, ending, run, sound, tmp_path):
-    from corrmatch.engine.evaluation import predict
+    from corrmatch.engine.evaluation import predict_labels
     from corrmatch.extras.export import load_exported, to_unit, why_no_onnx
 
     if kind == "onnx" and (why := why_no_onnx()):
@@ -371,7 +371,7 @@ def test_export_writes_a_file_that_answers_as_the_run_does(kind, ending, run, so
     picture, net = Image.open(image(sound, "val_0000")).resize((75, 53)), load_run(run, "last")[0]
     assert (
         details["names"] == list(TOY_CLASSES.names)
-        and (model(to_unit(picture)[None]).argmax(1)[0] == predict(net, picture)).float().mean() > 0.999
+        and (model(to_unit(picture)[None]).argmax(1)[0] == predict_labels(net, picture)).float().mean() > 0.999
     )
     before = file.read_bytes()
     refused(f"export {run} --format {kind} --out {file}", file, "already", "--out")

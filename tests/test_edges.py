@@ -18,7 +18,7 @@ from corrmatch.methods.corrmatch.method import (
 from corrmatch.models.build import ModelConfig, build_segmenter
 from corrmatch.methods.corrmatch.correlation import Correlation, correlation_map, shapes_from_rows
 from corrmatch.data.check import Classes
-from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate, predict, scores
+from corrmatch.engine.evaluation import MODES, ConfusionMatrix, evaluate_views, predict_labels, scores
 from corrmatch.nn.losses import OHEM
 from corrmatch.methods.corrmatch.propagation import (
     propagate_pixels,
@@ -225,7 +225,7 @@ def test_an_image_of_any_size_is_predicted(h, w, mode, size, k):
     image = torch.randn(3, h, w, generator=torch.Generator().manual_seed(h))
     with torch.inference_mode():
         s = scores(net, image[None], mode, size)
-    labels = predict(net, image, mode, size)
+    labels = predict_labels(net, image, mode, size)
     assert finite(s) and labels.shape == s.shape[-2:] and labels.max() < k
     assert labels.shape == ((min(h, size), min(w, size)) if mode == "center_crop" else (h, w))
 
@@ -246,4 +246,6 @@ def test_a_score_leaves_out_what_does_not_occur(k, share, seed):
 
 def test_a_dataset_without_a_known_pixel_has_no_score():
     items = [{"image": torch.zeros(3, 8, 8), "labels": torch.full((8, 8), 255)}]
-    assert math.isnan(evaluate(lambda x: torch.zeros(1, 2, 8, 8), items, Classes(("a", "b")), progress=False).miou)
+    assert math.isnan(
+        evaluate_views(lambda x: torch.zeros(1, 2, 8, 8), items, Classes(("a", "b")), progress=False).miou
+    )

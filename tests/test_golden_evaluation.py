@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from corrmatch.data.check import Classes
-from corrmatch.engine.evaluation import ConfusionMatrix, evaluate, middle, predict, sliding_window, windows
+from corrmatch.engine.evaluation import ConfusionMatrix, evaluate_views, middle, predict_labels, sliding_window, windows
 
 FIXTURE = Path(__file__).parents[1] / "nbs" / "fixtures" / "evaluation.safetensors"
 FULL = (
@@ -77,7 +77,7 @@ def test_predictions(file, case):
     size, mode, model = d["grid"].item(), CASES[case], toy_model(d, case)
     items = [{"image": d[f"image{i}"], "labels": d[f"mask{i}"].long(), "id": f"image{i}"} for i in range(2)]
     for i, item in enumerate(items):
-        pred = predict(model, item["image"], mode, size)
+        pred = predict_labels(model, item["image"], mode, size)
         assert torch.equal(pred, d[f"{case}.pred{i}"].long())
         one = ConfusionMatrix(19).update(
             pred, middle(item["labels"], size) if mode == "center_crop" else item["labels"]
@@ -85,7 +85,7 @@ def test_predictions(file, case):
         assert torch.equal(one.matrix.diagonal(), d[f"{case}.intersection"][i]) and torch.equal(
             unions(one.matrix), d[f"{case}.union"][i]
         )
-    total = evaluate(model, items, Classes([str(k) for k in range(19)]), mode, size, progress=False)
+    total = evaluate_views(model, items, Classes([str(k) for k in range(19)]), mode, size, progress=False)
     assert (total.iou.nan_to_num(0) - d[f"{case}.iou_per_class"]).abs().max() < 1e-9
     assert abs(100 * total.miou_all - d[f"{case}.miou_percent"].item()) < 1e-7
 

@@ -15,9 +15,9 @@ __all__ = [
     "sliding_window",
     "scores",
     "evaluating",
-    "evaluate",
+    "evaluate_views",
     "pseudo_label_counts",
-    "predict",
+    "predict_labels",
     "palette_image",
     "save_prediction",
     "overlay",
@@ -245,7 +245,7 @@ def evaluating(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #4bef239c
-def evaluate(
+def evaluate_views(
     model,  # images (1,3,H,W) -> logits
     dataset,  # items with image (3,H,W) normalised, labels (H,W) and perhaps id
     classes: Classes,  # of the dataset
@@ -291,7 +291,7 @@ def pseudo_label_counts(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #ca6171d6
-def predict(
+def predict_labels(
     model,  # images (1,3,H,W) -> logits
     image,  # path, PIL image or normalised tensor (3,H,W)
     mode: str = "whole",  # whole, center_crop or sliding_window

@@ -15,8 +15,8 @@ from PIL import Image
 from ..data.check import Classes, Folder, need_list, read_image
 from ..data.views import EvaluationViews
 from .config import Config
-from .evaluation import ConfusionMatrix, overlay, predict as predict_image, save_prediction
-from .evaluation import evaluate as evaluate_views
+from .evaluation import ConfusionMatrix, overlay, predict_labels as predict_image, save_prediction
+from .evaluation import evaluate_views
 from .results import load_run, validation_views
 from .runs import find_device
 from ..models.base import Segmenter

@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 from .config import Config, from_dict
 from ..data.check import Classes
-from .evaluation import evaluate
+from .evaluation import evaluate_views
 from .runs import load_checkpoint, read_log
 from .state import build_method
 from ..methods import Method
@@ -108,7 +108,9 @@ def score_run(
 ) -> pd.Series:  # IoU of each class and their mean, %
     "Evaluate a run on its validation images."
     net, classes, config = load_run(run, which, device)
-    matrix = evaluate(net, validation_views(config, root), classes, mode or config.mode, config.data.crop, progress)
+    matrix = evaluate_views(
+        net, validation_views(config, root), classes, mode or config.mode, config.data.crop, progress
+    )
     return pd.Series(dict(zip(classes.names, (100 * matrix.iou).tolist())) | {"mIoU": 100 * matrix.miou})
 
 

@@ -36,7 +36,7 @@ import torch
 from tqdm.auto import tqdm
 from .config import Config, differences, from_dict, to_dict
 from ..data.check import Folder, check_folder, resolve_split
-from .evaluation import evaluate, evaluating, pseudo_label_counts
+from .evaluation import evaluate_views, evaluating, pseudo_label_counts
 from .processes import Processes, processes
 from corrmatch.engine.runs import (
     append_row,
@@ -253,7 +253,7 @@ def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
     look = lambda logits, labels: counts.append(pseudo_label_counts(logits, labels, level, c.mode))
-    matrix = evaluate(
+    matrix = evaluate_views(
         state.net,
         views,
         plan.folder.classes,

@@ -46,7 +46,7 @@ from tqdm.auto import tqdm
 from ..data.check import Classes
 from ..data.views import EvaluationViews, denormalise
 from ..engine.config import FREE, Config, to_dict
-from ..engine.evaluation import ConfusionMatrix, evaluate, middle, predict
+from ..engine.evaluation import ConfusionMatrix, evaluate_views, middle, predict_labels
 from ..engine.results import load_method, spent
 from ..engine.runs import find_device, read_log, write_atomic
 from ..engine.trainer import open_data
@@ -123,7 +123,7 @@ def score_each(
     "Evaluate each image by itself and all of them together."
     total, each = ConfusionMatrix(len(classes)), {}
     for i, id in enumerate(tqdm(views.ids, "evaluate", leave=False, disable=not progress)):
-        one = evaluate(net, Subset(views, [i]), classes, config.mode, config.data.crop, progress=False)
+        one = evaluate_views(net, Subset(views, [i]), classes, config.mode, config.data.crop, progress=False)
         total, each[id] = total + one, one.miou
     return total, pd.Series(each, dtype=float).sort_values(kind="stable").rename("mIoU")
 
@@ -230,7 +230,7 @@ def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count:
     for title, id in zip(titles, best + worst):
         item = views[views.ids.index(id)]
         image, truth = (middle(item[k], config.data.crop) if cut else item[k] for k in ("image", "labels"))
-        pred, photo = predict(net, image, "whole" if cut else config.mode, config.data.crop), denormalise(image)
+        pred, photo = predict_labels(net, image, "whole" if cut else config.mode, config.data.crop), denormalise(image)
         wrong = f"{100 * (pred != truth)[truth != 255].float().mean().item():.1f} %"
         pictures = [
             picture(photo, "image", f"The image {id}.", photo=True),
