@@ -80,7 +80,8 @@ LINES = {"ours": {"color": "#d1495b", "lw": 1.8}, "without matching": {"color": 
 
 
 def shade(i: int, n: int):
-    return plt.cm.viridis(0.85 * i / max(n - 1, 1))  # colour of line i of n
+    "The colour of line i of n."
+    return plt.cm.viridis(0.85 * i / max(n - 1, 1))
 
 
 def finish_axes(fig, ylabels: list[str]):

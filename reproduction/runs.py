@@ -30,6 +30,7 @@ FIXED = {"method.threshold": "fixed", "method.threshold_init": 0.95}  # Table 5,
 
 
 def lambdas(*args, **kw):
+    "The three weights of Eq. 12 as a change of settings."
     return {"method.weights": Weights.from_lambdas(*args, **kw)}
 
 
