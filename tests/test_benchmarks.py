@@ -24,7 +24,7 @@ def test_operations_and_waits_are_counted_by_hand():
 
 
 def test_saved_bytes_are_counted_once_and_without_parameters():
-    layer, x = nn.Linear(4, 4, bias=False), torch.ones(8, 4)
+    layer, x = nn.Linear(4, 4, bias=False), torch.ones(8, 4, requires_grad=True)
     saved = steps.SavedBytes(layer)
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
         y = layer(x).exp()  # keeps x, and the result of exp
