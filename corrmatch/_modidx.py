@@ -1628,6 +1628,10 @@ d = {
                 "reference/recipes.html#camvid_cpu",
                 "corrmatch/recipes/published.py",
             ),
+            "corrmatch.recipes.published.camvid_lite": (
+                "reference/recipes.html#camvid_lite",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.cityscapes": (
                 "reference/recipes.html#cityscapes",
                 "corrmatch/recipes/published.py",
@@ -1668,6 +1672,30 @@ d = {
             "corrmatch.recipes.published.toy": ("reference/recipes.html#toy", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.using": ("reference/recipes.html#using", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.voc": ("reference/recipes.html#voc", "corrmatch/recipes/published.py"),
+            "corrmatch.recipes.published.voc_animals": (
+                "reference/recipes.html#voc_animals",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_104": (
+                "reference/recipes.html#voc_animals_104",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_222": (
+                "reference/recipes.html#voc_animals_222",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_31": (
+                "reference/recipes.html#voc_animals_31",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_437": (
+                "reference/recipes.html#voc_animals_437",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_65": (
+                "reference/recipes.html#voc_animals_65",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.voc_aug_1323_321": (
                 "reference/recipes.html#voc_aug_1323_321",
                 "corrmatch/recipes/published.py",
