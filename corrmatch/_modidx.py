@@ -1096,6 +1096,10 @@ d = {
                 "book/objective.html#pseudo_labels",
                 "corrmatch/methods/corrmatch/method.py",
             ),
+            "corrmatch.methods.corrmatch.method.scaled_momentum": (
+                "book/objective.html#scaled_momentum",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
             "corrmatch.methods.corrmatch.method.supervised_terms": (
                 "book/objective.html#supervised_terms",
                 "corrmatch/methods/corrmatch/method.py",
