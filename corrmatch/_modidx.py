@@ -605,8 +605,8 @@ d = {
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.place": ("reference/state.html#place", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -920,6 +920,10 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.pseudo_labels": (
                 "book/objective.html#pseudo_labels",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.scaled_momentum": (
+                "book/objective.html#scaled_momentum",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.supervised_terms": (
@@ -1454,6 +1458,10 @@ d = {
                 "reference/recipes.html#camvid_cpu",
                 "corrmatch/recipes/published.py",
             ),
+            "corrmatch.recipes.published.camvid_lite": (
+                "reference/recipes.html#camvid_lite",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.cityscapes": (
                 "reference/recipes.html#cityscapes",
                 "corrmatch/recipes/published.py",
@@ -1494,6 +1502,30 @@ d = {
             "corrmatch.recipes.published.toy": ("reference/recipes.html#toy", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.using": ("reference/recipes.html#using", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.voc": ("reference/recipes.html#voc", "corrmatch/recipes/published.py"),
+            "corrmatch.recipes.published.voc_animals": (
+                "reference/recipes.html#voc_animals",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_104": (
+                "reference/recipes.html#voc_animals_104",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_222": (
+                "reference/recipes.html#voc_animals_222",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_31": (
+                "reference/recipes.html#voc_animals_31",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_437": (
+                "reference/recipes.html#voc_animals_437",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_65": (
+                "reference/recipes.html#voc_animals_65",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.voc_aug_1323_321": (
                 "reference/recipes.html#voc_aug_1323_321",
                 "corrmatch/recipes/published.py",
