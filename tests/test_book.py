@@ -104,7 +104,7 @@ def test_a_page_leads_to_the_next(path, after):
     assert f"({after.name}" in last, f"the page ends with '{last[-80:]}'; the next one is {after.name}"
 
 
-COMMAND = re.compile(r"^(?:\.venv/bin/)?corrmatch |^torchrun .*-m corrmatch\.cli ")
+COMMAND = re.compile(r"^(?:\.venv/bin/)?corrmatch |^torchrun .*-m corrmatch ")
 
 
 def shell_lines(text: str) -> list[str]:

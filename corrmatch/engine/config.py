@@ -39,9 +39,7 @@ class DataConfig:
     val: str | None = None  # list of validation images; default: the protocol's, or val.txt
     crop: int = 321  # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)  # range of the random resize (appendix B)
-    partner: Literal["batch", "crop"] = (
-        "batch"  # CutMix partner: the neighbour in the batch, or a second crop as the authors do
-    )
+    partner: Literal["batch", "crop"] = "batch"  # CutMix source: the neighbour in the batch, or a second crop (authors)
     check: bool = True  # read every listed file once before training
     workers: int = 0  # processes that load images; the numbers do not depend on it
 
