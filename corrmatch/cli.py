@@ -318,7 +318,7 @@ class Report:
 class Prepare:
     "Make a downloaded public dataset ready for training; say what is missing, and where it is obtained."
 
-    dataset: Positional[Literal["voc", "cityscapes", "camvid", "voc_animals"]]  # which one
+    dataset: Positional[Literal["voc", "cityscapes", "camvid", "voc_animals"]]  # name of the dataset
     root: Positional[Path]  # folder that it was unpacked into; for voc_animals that of VOC
     out: Positional[Path | None] = None  # voc_animals: folder to make
     sbd: Path | None = None  # voc: folder that holds benchmark_RELEASE or SegmentationClassAug; None: beside VOC
@@ -439,9 +439,7 @@ class Reproduce:
     what: Positional[
         tuple[str, ...]
     ]  # table1 to table13, one or more; or one of fig1 to fig9, then the run folders to draw (none: those it needs are trained)
-    scale: Literal["toy", "camvid", "voc"] = (
-        "toy"  # toy: minutes a row; camvid: street scenes, for a CPU or a GPU; voc: as published, days
-    )
+    scale: Literal["toy", "camvid", "voc"] = "toy"  # toy: minutes a row; camvid: street scenes; voc: as published, days
     seeds: tuple[int, ...] = (0, 1, 2)  # of weights, views and shapes; tables only
     root: Path | None = None  # folder of the dataset
     out: Path | None = None  # tables: folder for runs and CSV files (default runs/reproduce); figures: the PNG
