@@ -537,11 +537,14 @@ d = {
             "corrmatch.engine.runs.commit": ("reference/runs.html#commit", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.environment": ("reference/runs.html#environment", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.find_device": ("reference/runs.html#find_device", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.holder": ("reference/runs.html#holder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.load_checkpoint": (
                 "reference/runs.html#load_checkpoint",
                 "corrmatch/engine/runs.py",
             ),
+            "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_log": ("reference/runs.html#read_log", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.save_checkpoint": (
                 "reference/runs.html#save_checkpoint",
@@ -549,6 +552,7 @@ d = {
             ),
             "corrmatch.engine.runs.save_json": ("reference/runs.html#save_json", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.sync_folder": ("reference/runs.html#sync_folder", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.take_lock": ("reference/runs.html#take_lock", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.trim_rows": ("reference/runs.html#trim_rows", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.write_atomic": ("reference/runs.html#write_atomic", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
