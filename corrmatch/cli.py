@@ -438,7 +438,7 @@ class Reproduce:
 
     what: Positional[
         tuple[str, ...]
-    ]  # table1 to table13, one or more; or one of fig1 to fig9, then the run folders to draw (none: those it needs are trained)
+    ]  # table1 to table13, one or more; or fig1 to fig9, then the runs to draw (none: trained)
     scale: Literal["toy", "camvid", "voc"] = "toy"  # toy: minutes a row; camvid: street scenes; voc: as published, days
     seeds: tuple[int, ...] = (0, 1, 2)  # of weights, views and shapes; tables only
     root: Path | None = None  # folder of the dataset
