@@ -537,11 +537,14 @@ d = {
             "corrmatch.engine.runs.commit": ("reference/runs.html#commit", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.environment": ("reference/runs.html#environment", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.find_device": ("reference/runs.html#find_device", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.holder": ("reference/runs.html#holder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.load_checkpoint": (
                 "reference/runs.html#load_checkpoint",
                 "corrmatch/engine/runs.py",
             ),
+            "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_log": ("reference/runs.html#read_log", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.save_checkpoint": (
                 "reference/runs.html#save_checkpoint",
@@ -549,6 +552,7 @@ d = {
             ),
             "corrmatch.engine.runs.save_json": ("reference/runs.html#save_json", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.sync_folder": ("reference/runs.html#sync_folder", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.take_lock": ("reference/runs.html#take_lock", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.trim_rows": ("reference/runs.html#trim_rows", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.write_atomic": ("reference/runs.html#write_atomic", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
@@ -606,8 +610,8 @@ d = {
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.place": ("reference/state.html#place", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -921,6 +925,10 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.pseudo_labels": (
                 "book/objective.html#pseudo_labels",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.scaled_momentum": (
+                "book/objective.html#scaled_momentum",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.supervised_terms": (
@@ -1455,6 +1463,10 @@ d = {
                 "reference/recipes.html#camvid_cpu",
                 "corrmatch/recipes/published.py",
             ),
+            "corrmatch.recipes.published.camvid_lite": (
+                "reference/recipes.html#camvid_lite",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.cityscapes": (
                 "reference/recipes.html#cityscapes",
                 "corrmatch/recipes/published.py",
@@ -1495,6 +1507,30 @@ d = {
             "corrmatch.recipes.published.toy": ("reference/recipes.html#toy", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.using": ("reference/recipes.html#using", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.voc": ("reference/recipes.html#voc", "corrmatch/recipes/published.py"),
+            "corrmatch.recipes.published.voc_animals": (
+                "reference/recipes.html#voc_animals",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_104": (
+                "reference/recipes.html#voc_animals_104",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_222": (
+                "reference/recipes.html#voc_animals_222",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_31": (
+                "reference/recipes.html#voc_animals_31",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_437": (
+                "reference/recipes.html#voc_animals_437",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_65": (
+                "reference/recipes.html#voc_animals_65",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.voc_aug_1323_321": (
                 "reference/recipes.html#voc_aug_1323_321",
                 "corrmatch/recipes/published.py",

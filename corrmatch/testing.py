@@ -147,7 +147,7 @@ class Constant(Segmenter):
         *logits: float,  # one for each class
     ):
         super().__init__()
-        self.logits, self.num_classes = nn.Parameter(torch.tensor(logits)), len(logits)
+        self.logits, self.num_classes = nn.Parameter(torch.tensor(logits, dtype=torch.float64)), len(logits)
 
     def forward(self, images):
         return self.logits.view(1, -1, 1, 1).expand(len(images), -1, *images.shape[-2:])
