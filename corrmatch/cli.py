@@ -436,9 +436,7 @@ def _reproduction(name: str):
 class Reproduce:
     "Make tables or a figure of the paper again: train what is lacking, compare with the paper."
 
-    what: Positional[
-        tuple[str, ...]
-    ]  # table1 to table13, one or more; or one of fig1 to fig9, then the run folders to draw (none: those it needs are trained)
+    what: Positional[tuple[str, ...]]  # table1 to table13, one or more; or fig1 to fig9, and the runs to draw
     scale: Literal["toy", "camvid", "voc"] = "toy"  # toy: minutes a row; camvid: street scenes; voc: as published, days
     seeds: tuple[int, ...] = (0, 1, 2)  # of weights, views and shapes; tables only
     root: Path | None = None  # folder of the dataset
