@@ -48,8 +48,8 @@ $(VENV)/.browser: $(VENV)/.dev
 demo: $(VENV)/.installed  ## train and evaluate on the toy dataset: at most 10 minutes on 2 cores
 	$(BIN)/corrmatch demo $(ARGS)
 
-bench: $(VENV)/.installed  ## time the parts of a training step: a few minutes on 2 cores (ARGS="--crop 321")
-	$(BIN)/corrmatch bench $(ARGS)
+bench: $(VENV)/.installed  ## what a training step of each method costs: minutes on 2 cores (ARGS="--crop 161 --recipe voc_classic_92")
+	$(BIN)/python benchmarks/steps.py $(ARGS)
 
 test: $(VENV)/.dev  ## run every check: notebooks, sync, site, tests (ARGS="-k sync" for some)
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)

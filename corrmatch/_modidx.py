@@ -9,187 +9,11 @@ d = {
         "lib_path": "corrmatch",
     },
     "syms": {
-        "corrmatch.benchmarks.bench": {
-            "corrmatch.benchmarks.bench.bench": ("reference/benchmarks.html#bench", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.bench_config": (
-                "reference/benchmarks.html#bench_config",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.between": (
-                "reference/benchmarks.html#between",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.caught": ("reference/benchmarks.html#caught", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.compare": (
-                "reference/benchmarks.html#compare",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.describe_report": (
-                "reference/benchmarks.html#describe_report",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.draw_report": (
-                "reference/benchmarks.html#draw_report",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.exchanged": (
-                "reference/benchmarks.html#exchanged",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.feeding": (
-                "reference/benchmarks.html#feeding",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.host_waits": (
-                "reference/benchmarks.html#host_waits",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.make_folder": (
-                "reference/benchmarks.html#make_folder",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.one_step": (
-                "reference/benchmarks.html#one_step",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.part_rows": (
-                "reference/benchmarks.html#part_rows",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.part_table": (
-                "reference/benchmarks.html#part_table",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.plain_net": (
-                "reference/benchmarks.html#plain_net",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.reference_table": (
-                "reference/benchmarks.html#reference_table",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.references": (
-                "reference/benchmarks.html#references",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.set_thresholds": (
-                "reference/benchmarks.html#set_thresholds",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.time_data": (
-                "reference/benchmarks.html#time_data",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.time_steps": (
-                "reference/benchmarks.html#time_steps",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.upper": ("reference/benchmarks.html#upper", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.utilisation": (
-                "reference/benchmarks.html#utilisation",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.voters": ("reference/benchmarks.html#voters", "corrmatch/benchmarks/bench.py"),
-            "corrmatch.benchmarks.bench.watched": (
-                "reference/benchmarks.html#watched",
-                "corrmatch/benchmarks/bench.py",
-            ),
-            "corrmatch.benchmarks.bench.which_pass": (
-                "reference/benchmarks.html#which_pass",
-                "corrmatch/benchmarks/bench.py",
-            ),
-        },
-        "corrmatch.benchmarks.costs": {
-            "corrmatch.benchmarks.costs.Memory": ("reference/costs.html#memory", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.Memory.__enter__": (
-                "reference/costs.html#memory.__enter__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Memory.__torch_dispatch__": (
-                "reference/costs.html#memory.__torch_dispatch__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Memory.ended": (
-                "reference/costs.html#memory.ended",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch": ("reference/costs.html#stopwatch", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.Stopwatch.__call__": (
-                "reference/costs.html#stopwatch.__call__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch.__init__": (
-                "reference/costs.html#stopwatch.__init__",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch.mark": (
-                "reference/costs.html#stopwatch.mark",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.Stopwatch.read": (
-                "reference/costs.html#stopwatch.read",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.clock": ("reference/costs.html#clock", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.data_costs": (
-                "reference/costs.html#data_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.fastest": ("reference/costs.html#fastest", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.hardware": ("reference/costs.html#hardware", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.layer_costs": (
-                "reference/costs.html#layer_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.machine_speed": (
-                "reference/costs.html#machine_speed",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.meta_net": ("reference/costs.html#meta_net", "corrmatch/benchmarks/costs.py"),
-            "corrmatch.benchmarks.costs.network_costs": (
-                "reference/costs.html#network_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.peak_bytes": (
-                "reference/costs.html#peak_bytes",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.predicted_memory": (
-                "reference/costs.html#predicted_memory",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.seconds_of": (
-                "reference/costs.html#seconds_of",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.step_costs": (
-                "reference/costs.html#step_costs",
-                "corrmatch/benchmarks/costs.py",
-            ),
-            "corrmatch.benchmarks.costs.step_on": ("reference/costs.html#step_on", "corrmatch/benchmarks/costs.py"),
-        },
-        "corrmatch.benchmarks.literal": {
-            "corrmatch.benchmarks.literal.correlation_literal": (
-                "reference/loops.html#correlation_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
-            "corrmatch.benchmarks.literal.predict_literal": (
-                "reference/loops.html#predict_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
-            "corrmatch.benchmarks.literal.step_literal": (
-                "reference/loops.html#step_literal",
-                "corrmatch/benchmarks/literal.py",
-            ),
-        },
         "corrmatch.cli": {
             "corrmatch.cli.About": ("howto/command_line.html#about", "corrmatch/cli.py"),
             "corrmatch.cli.About.__call__": ("howto/command_line.html#about.__call__", "corrmatch/cli.py"),
-            "corrmatch.cli.Bench": ("howto/command_line.html#bench", "corrmatch/cli.py"),
-            "corrmatch.cli.Bench.__call__": ("howto/command_line.html#bench.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Check": ("howto/command_line.html#check", "corrmatch/cli.py"),
             "corrmatch.cli.Check.__call__": ("howto/command_line.html#check.__call__", "corrmatch/cli.py"),
-            "corrmatch.cli.Choice": ("howto/command_line.html#choice", "corrmatch/cli.py"),
             "corrmatch.cli.Demo": ("howto/command_line.html#demo", "corrmatch/cli.py"),
             "corrmatch.cli.Demo.__call__": ("howto/command_line.html#demo.__call__", "corrmatch/cli.py"),
             "corrmatch.cli.Evaluate": ("howto/command_line.html#evaluate", "corrmatch/cli.py"),
@@ -212,14 +36,17 @@ d = {
             "corrmatch.cli.Reproduce.tables": ("howto/command_line.html#reproduce.tables", "corrmatch/cli.py"),
             "corrmatch.cli.Train": ("howto/command_line.html#train", "corrmatch/cli.py"),
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
-            "corrmatch.cli.any_recipe": ("howto/command_line.html#any_recipe", "corrmatch/cli.py"),
-            "corrmatch.cli.choose": ("howto/command_line.html#choose", "corrmatch/cli.py"),
+            "corrmatch.cli._Choice": ("howto/command_line.html#_choice", "corrmatch/cli.py"),
+            "corrmatch.cli._any_recipe": ("howto/command_line.html#_any_recipe", "corrmatch/cli.py"),
+            "corrmatch.cli._choose": ("howto/command_line.html#_choose", "corrmatch/cli.py"),
+            "corrmatch.cli._need_side": ("howto/command_line.html#_need_side", "corrmatch/cli.py"),
+            "corrmatch.cli._read_config": ("howto/command_line.html#_read_config", "corrmatch/cli.py"),
+            "corrmatch.cli._reproduction": ("howto/command_line.html#_reproduction", "corrmatch/cli.py"),
             "corrmatch.cli.main": ("howto/command_line.html#main", "corrmatch/cli.py"),
             "corrmatch.cli.make_app": ("howto/command_line.html#make_app", "corrmatch/cli.py"),
             "corrmatch.cli.one_line": ("howto/command_line.html#one_line", "corrmatch/cli.py"),
             "corrmatch.cli.parse": ("howto/command_line.html#parse", "corrmatch/cli.py"),
             "corrmatch.cli.plan_files": ("howto/command_line.html#plan_files", "corrmatch/cli.py"),
-            "corrmatch.cli.read_config": ("howto/command_line.html#read_config", "corrmatch/cli.py"),
         },
         "corrmatch.data.check": {
             "corrmatch.data.check.Checked": ("reference/checks.html#checked", "corrmatch/data/check.py"),
@@ -710,11 +537,14 @@ d = {
             "corrmatch.engine.runs.commit": ("reference/runs.html#commit", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.environment": ("reference/runs.html#environment", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.find_device": ("reference/runs.html#find_device", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.holder": ("reference/runs.html#holder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.load_checkpoint": (
                 "reference/runs.html#load_checkpoint",
                 "corrmatch/engine/runs.py",
             ),
+            "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_log": ("reference/runs.html#read_log", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.save_checkpoint": (
                 "reference/runs.html#save_checkpoint",
@@ -722,6 +552,7 @@ d = {
             ),
             "corrmatch.engine.runs.save_json": ("reference/runs.html#save_json", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.sync_folder": ("reference/runs.html#sync_folder", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.take_lock": ("reference/runs.html#take_lock", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.trim_rows": ("reference/runs.html#trim_rows", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.write_atomic": ("reference/runs.html#write_atomic", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
@@ -779,8 +610,8 @@ d = {
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.place": ("reference/state.html#place", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -1094,6 +925,10 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.pseudo_labels": (
                 "book/objective.html#pseudo_labels",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.scaled_momentum": (
+                "book/objective.html#scaled_momentum",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.supervised_terms": (
@@ -1628,6 +1463,10 @@ d = {
                 "reference/recipes.html#camvid_cpu",
                 "corrmatch/recipes/published.py",
             ),
+            "corrmatch.recipes.published.camvid_lite": (
+                "reference/recipes.html#camvid_lite",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.cityscapes": (
                 "reference/recipes.html#cityscapes",
                 "corrmatch/recipes/published.py",
@@ -1668,6 +1507,30 @@ d = {
             "corrmatch.recipes.published.toy": ("reference/recipes.html#toy", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.using": ("reference/recipes.html#using", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.voc": ("reference/recipes.html#voc", "corrmatch/recipes/published.py"),
+            "corrmatch.recipes.published.voc_animals": (
+                "reference/recipes.html#voc_animals",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_104": (
+                "reference/recipes.html#voc_animals_104",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_222": (
+                "reference/recipes.html#voc_animals_222",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_31": (
+                "reference/recipes.html#voc_animals_31",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_437": (
+                "reference/recipes.html#voc_animals_437",
+                "corrmatch/recipes/published.py",
+            ),
+            "corrmatch.recipes.published.voc_animals_65": (
+                "reference/recipes.html#voc_animals_65",
+                "corrmatch/recipes/published.py",
+            ),
             "corrmatch.recipes.published.voc_aug_1323_321": (
                 "reference/recipes.html#voc_aug_1323_321",
                 "corrmatch/recipes/published.py",
@@ -1727,267 +1590,6 @@ d = {
             "corrmatch.recipes.published.weak_to_strong": (
                 "reference/recipes.html#weak_to_strong",
                 "corrmatch/recipes/published.py",
-            ),
-        },
-        "corrmatch.reproduction.compare": {
-            "corrmatch.reproduction.compare.apart": ("paper/compare.html#apart", "corrmatch/reproduction/compare.py"),
-            "corrmatch.reproduction.compare.dots": ("paper/compare.html#dots", "corrmatch/reproduction/compare.py"),
-            "corrmatch.reproduction.compare.explained": (
-                "paper/compare.html#explained",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.figure1": (
-                "paper/compare.html#figure1",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.measure": (
-                "paper/compare.html#measure",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.measured_in": (
-                "paper/compare.html#measured_in",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.noise": ("paper/compare.html#noise", "corrmatch/reproduction/compare.py"),
-            "corrmatch.reproduction.compare.readable": (
-                "paper/compare.html#readable",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.reproduce_tables": (
-                "paper/compare.html#reproduce_tables",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.side_by_side": (
-                "paper/compare.html#side_by_side",
-                "corrmatch/reproduction/compare.py",
-            ),
-            "corrmatch.reproduction.compare.verdict": (
-                "paper/compare.html#verdict",
-                "corrmatch/reproduction/compare.py",
-            ),
-        },
-        "corrmatch.reproduction.figures": {
-            "corrmatch.reproduction.figures.Logged": (
-                "paper/figures_5_7_8.html#logged",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.Logged.kind": (
-                "paper/figures_5_7_8.html#logged.kind",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.fig5": (
-                "paper/figures_5_7_8.html#fig5",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.fig7": (
-                "paper/figures_5_7_8.html#fig7",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.fig8": (
-                "paper/figures_5_7_8.html#fig8",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.figure_config": (
-                "paper/figures_5_7_8.html#figure_config",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.finish_axes": (
-                "paper/figures_5_7_8.html#finish_axes",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.logged": (
-                "paper/figures_5_7_8.html#logged",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.need_trusted": (
-                "paper/figures_5_7_8.html#need_trusted",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.of_kind": (
-                "paper/figures_5_7_8.html#of_kind",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_a": (
-                "paper/figures_5_7_8.html#panel_a",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_b": (
-                "paper/figures_5_7_8.html#panel_b",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_c": (
-                "paper/figures_5_7_8.html#panel_c",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.panel_d": (
-                "paper/figures_5_7_8.html#panel_d",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.reproduce_figure": (
-                "paper/figures_5_7_8.html#reproduce_figure",
-                "corrmatch/reproduction/figures.py",
-            ),
-            "corrmatch.reproduction.figures.shade": (
-                "paper/figures_5_7_8.html#shade",
-                "corrmatch/reproduction/figures.py",
-            ),
-        },
-        "corrmatch.reproduction.paper": {
-            "corrmatch.reproduction.paper.paper_table": (
-                "paper/numbers.html#paper_table",
-                "corrmatch/reproduction/paper.py",
-            ),
-            "corrmatch.reproduction.paper.path": ("paper/numbers.html#path", "corrmatch/reproduction/paper.py"),
-            "corrmatch.reproduction.paper.plot_field": (
-                "paper/numbers.html#plot_field",
-                "corrmatch/reproduction/paper.py",
-            ),
-            "corrmatch.reproduction.paper.source": ("paper/numbers.html#source", "corrmatch/reproduction/paper.py"),
-        },
-        "corrmatch.reproduction.pictures": {
-            "corrmatch.reproduction.pictures.Opened": (
-                "paper/figures_3_4_6_9.html#opened",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.Opened.pair": (
-                "paper/figures_3_4_6_9.html#opened.pair",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.Panel": (
-                "paper/figures_3_4_6_9.html#panel",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.Vote": (
-                "paper/figures_3_4_6_9.html#vote",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig3": (
-                "paper/figures_3_4_6_9.html#fig3",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig4": (
-                "paper/figures_3_4_6_9.html#fig4",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig6": (
-                "paper/figures_3_4_6_9.html#fig6",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.fig9": (
-                "paper/figures_3_4_6_9.html#fig9",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.label_row": (
-                "paper/figures_3_4_6_9.html#label_row",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.label_rows": (
-                "paper/figures_3_4_6_9.html#label_rows",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.most_telling": (
-                "paper/figures_3_4_6_9.html#most_telling",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.opened": (
-                "paper/figures_3_4_6_9.html#opened",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.panel_rows": (
-                "paper/figures_3_4_6_9.html#panel_rows",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.sampled": (
-                "paper/figures_3_4_6_9.html#sampled",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.tally": (
-                "paper/figures_3_4_6_9.html#tally",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.votes": (
-                "paper/figures_3_4_6_9.html#votes",
-                "corrmatch/reproduction/pictures.py",
-            ),
-            "corrmatch.reproduction.pictures.with_map": (
-                "paper/figures_3_4_6_9.html#with_map",
-                "corrmatch/reproduction/pictures.py",
-            ),
-        },
-        "corrmatch.reproduction.reproduce": {
-            "corrmatch.reproduction.reproduce.change": (
-                "paper/runs.html#change",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.check_same": (
-                "paper/runs.html#check_same",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.keep_text": (
-                "paper/runs.html#keep_text",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.lambdas": (
-                "paper/runs.html#lambdas",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.recipes_here": (
-                "paper/runs.html#recipes_here",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.recipes_of": (
-                "paper/runs.html#recipes_of",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.row_config": (
-                "paper/runs.html#row_config",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.run_row": (
-                "paper/runs.html#run_row",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-            "corrmatch.reproduction.reproduce.train_tables": (
-                "paper/runs.html#train_tables",
-                "corrmatch/reproduction/reproduce.py",
-            ),
-        },
-        "corrmatch.reproduction.step_picture": {
-            "corrmatch.reproduction.step_picture.draw_losses": (
-                "paper/figure_2.html#draw_losses",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.fig2": (
-                "paper/figure_2.html#fig2",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.mosaic": (
-                "paper/figure_2.html#mosaic",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.most_classes": (
-                "paper/figure_2.html#most_classes",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.recorded_step": (
-                "paper/figure_2.html#recorded_step",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.route": (
-                "paper/figure_2.html#route",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.sign": (
-                "paper/figure_2.html#sign",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.spot": (
-                "paper/figure_2.html#spot",
-                "corrmatch/reproduction/step_picture.py",
-            ),
-            "corrmatch.reproduction.step_picture.step_tensors": (
-                "paper/figure_2.html#step_tensors",
-                "corrmatch/reproduction/step_picture.py",
             ),
         },
         "corrmatch.settings": {

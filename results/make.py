@@ -15,26 +15,27 @@ from typing import Annotated
 import pandas as pd
 import tyro
 from matplotlib import pyplot as plt
-from corrmatch.recipes import published as recipes
-from corrmatch.reproduction.compare import measured_in, side_by_side
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # the package and `reproduction` of this clone
 from corrmatch.engine.evaluation import predict_labels
-from corrmatch.viz.palette import colour, show_images
-from corrmatch.viz.curves import curves
-from corrmatch.methods.corrmatch.method import explain
-from corrmatch.viz.inspect import run_picture
-from corrmatch.reproduction.paper import TABLES
-from corrmatch.viz.curves import bars
 from corrmatch.engine.results import collect, load_method, load_run, over_seeds, score_table, validation_views
 from corrmatch.engine.runs import read_log
+from corrmatch.methods.corrmatch.method import explain
+from corrmatch.recipes import published as recipes
+from corrmatch.viz.curves import bars, curves
+from corrmatch.viz.inspect import run_picture
+from corrmatch.viz.palette import colour, show_images
+from reproduction.compare import measured_in, side_by_side
+from reproduction.paper import TABLES
 
-HERE = Path(__file__).parent
-METHODS = {
-    "labelled only": "labelled_only",
-    "weak to strong": "weak_to_strong",
+ROWS = {
+    "supervised": "labelled_only",
+    "consistency baseline": "weak_to_strong",
     "pixel propagation": "pixel_only",
     "CorrMatch": "corrmatch",
 }
-PAGES = sorted((HERE.parent / "nbs").glob("13[ac-f]_*.ipynb"))  # they show what these logs hold
+PAGES = sorted((HERE.parent / "nbs" / "paper").glob("table*.ipynb"))  # they show what these logs hold
 
 
 def measured_recipes():
@@ -50,7 +51,7 @@ def tables():
             pd.read_json(p, typ="series")["device"] for p in sorted(folder.glob("*_seed*/environment.json"))
         ]
         runs.to_csv(folder / "runs.csv", index=False, float_format="%.2f")
-        found = {method: sorted(folder.glob(f"{run}_seed*")) for method, run in METHODS.items()}
+        found = {method: sorted(folder.glob(f"{run}_seed*")) for method, run in ROWS.items()}
         main = over_seeds({m: there for m, there in found.items() if there})
         main.to_csv(HERE / f"{recipe}.csv", index_label="method", float_format="%.2f")
         print(
@@ -75,9 +76,7 @@ def pictures(root: str | None):
     "Curves, IoU class by class, and what the networks say about the first validation images, for the runs of seed 0."
     for recipe in measured_recipes():
         runs = {
-            m: folder
-            for m, run in METHODS.items()
-            if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()
+            m: folder for m, run in ROWS.items() if (folder := Path("runs/results") / recipe / f"{run}_seed0").is_dir()
         }
         if not runs:
             continue
@@ -102,7 +101,7 @@ def pictures(root: str | None):
                 titles.append(m)
             e = explain(method, views[i]["image"])
             panels += [colour(e["labels"], classes, e["confident"]), colour(e["spread"], classes, e["mask"])]
-            titles += ["trusted alone", "regions have spread"]
+            titles += ["confident pixels", "after region propagation"]
         fig = show_images(panels, titles, columns=len(runs) + 2)
         fig.legend(
             [plt.Rectangle((0, 0), 1, 1, color=[v / 255 for v in c]) for c in classes.palette],

@@ -38,8 +38,8 @@ def run(path: Path):
 
     matplotlib.use("Agg")
     cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
-    name = next((m[1] for c in cells if (m := re.search(r"^#\|\s*default_exp\s+(\w+)", c.source, re.M))), None)
-    module = ROOT / "corrmatch" / f"{name}.py" if name else None
+    name = next((m[1] for c in cells if (m := re.search(r"^#\|\s*default_exp\s+([\w.]+)", c.source, re.M))), None)
+    module = ROOT / "corrmatch" / f"{name.replace('.', '/')}.py" if name else None
     lines = places(module) if module else {}
     main = sys.modules["__main__"] = ModuleType("__main__")
     main.__dict__.update(display=lambda *_: None, get_ipython=lambda: None)
@@ -55,6 +55,6 @@ def run(path: Path):
 
 if __name__ == "__main__":
     path = Path(sys.argv[1]).resolve()
-    os.chdir(ROOT / "nbs")
+    os.chdir(path.parent)
     sys.path[0] = str(ROOT)
     run(path)

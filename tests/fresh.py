@@ -15,6 +15,7 @@ import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
+from frame import notebooks
 
 SKIPPED = re.compile(r"^#\|\s*(slow|gpu|notest|eval:\s*false)\b", re.M)  # as nbdev_test does
 FREE = re.compile(r"(?:#\|.*\n)*# timing:")
@@ -88,10 +89,6 @@ def compare(path) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = [
-        line
-        for p in (sys.argv[1:] or sorted((Path(__file__).parents[1] / "nbs").glob("[!_.]*.ipynb")))
-        for line in compare(p)
-    ]
+    found = [line for p in (sys.argv[1:] or notebooks()) for line in compare(p)]
     print("\n".join(found) or "what was saved is what a fresh run shows")
     sys.exit(bool(found))

@@ -42,6 +42,10 @@ def table() -> list[dict]:
     found = json.loads((ROOT / ".coverage.json").read_text())
     (ROOT / ".coverage.json").unlink()
 
+    def module(file):
+        path = Path(file).with_suffix("")
+        return ".".join(path.parts[path.parts.index("corrmatch") + 1 :])
+
     def row(name, s):
         return {
             "module": name,
@@ -52,7 +56,7 @@ def table() -> list[dict]:
             "percent": round(s["percent_covered"], 1),
         }
 
-    return [*(row(Path(f).stem, d["summary"]) for f, d in sorted(found["files"].items())), row("all", found["totals"])]
+    return [*(row(module(f), d["summary"]) for f, d in sorted(found["files"].items())), row("all", found["totals"])]
 
 
 def main(only):
@@ -71,7 +75,7 @@ def main(only):
     rows = table()
     for r in rows:
         print(
-            "{module:14} {run:4} of {lines:4} lines, {taken:4} of {branches:4} branches, {percent:5.1f} %".format(**r)
+            "{module:32} {run:4} of {lines:4} lines, {taken:4} of {branches:4} branches, {percent:5.1f} %".format(**r)
         )
     if not only:
         with open(TABLE, "w", newline="", encoding="utf-8") as f:

@@ -30,8 +30,14 @@ import as_module
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix(".csv")
-# room -> number of its notebook
-TESTS = {"correlation": "03", "propagation": "04", "threshold": "05", "losses": "06", "evaluation": "07"}
+ROOMS = {  # room -> its module, its notebook, the file of its tests
+    "correlation": ("methods/corrmatch/correlation", "book/06_correlation", "test_golden_correlation"),
+    "propagation": ("methods/corrmatch/propagation", "book/07_propagation", "test_golden_propagation"),
+    "threshold": ("methods/corrmatch/threshold", "book/08_threshold", "test_golden_threshold"),
+    "losses": ("nn/losses", "book/05_consistency", "test_golden_losses"),
+    "objective": ("methods/corrmatch/method", "book/09_objective", "test_golden_losses"),
+    "evaluation": ("engine/evaluation", "book/11_evaluation", "test_golden_evaluation"),
+}
 MUTANTS = [  # room, what stands there, what is put there
     ("correlation", "(w1[:, :, index] / w1.shape[1] ** 0.5)", "(w1[:, :, index] / w1.shape[1])"),
     ("correlation", "return scores.softmax(-1)", "return scores.softmax(-2)"),
@@ -76,23 +82,23 @@ MUTANTS = [  # room, what stands there, what is put there
     ("threshold", "self.momentum * old + (1 - self.momentum) * new", "(1 - self.momentum) * old + self.momentum * new"),
     (
         "threshold",
-        "if len(maxima): self.value = self.average(self.value, maxima.mean().item())",
-        "if len(maxima): self.value = self.average(self.value, maxima.max().item())",
+        "self.value = self.average(self.value, maxima.mean().item())",
+        "self.value = self.average(self.value, maxima.max().item())",
     ),
     (
         "threshold",
-        "if len(maxima): self.value = self.average(self.value, maxima.max().item())",
-        "if len(maxima): self.value = self.average(self.value, maxima.mean().item())",
+        "self.value = self.average(self.value, maxima.max().item())",
+        "self.value = self.average(self.value, maxima.mean().item())",
     ),
     ("threshold", "return maxima[maxima > -torch.inf]", "return maxima[maxima >= -torch.inf]"),
     (
         "threshold",
-        "if count: self.value = self.average(self.value, total / count)",
-        "self.value = self.average(self.value, total / max(count, 1))",
+        "        if count:\n            self.value = self.average(self.value, total / count)",
+        "        self.value = self.average(self.value, total / max(count, 1))",
     ),
     ("threshold", "self.value = torch.where(count > 0,", "self.value = torch.where(count >= 0,"),
     ("threshold", "local / local.max().clamp(min=1e-12) * self.overall", "local / local.max().clamp(min=1e-12)"),
-    ("threshold", "if maxima.isnan().any(): raise", "if False: raise"),
+    ("threshold", "if maxima.isnan().any():", "if False:"),
     ("threshold", "local[seen] = self.average(local[seen], maxima)", "local[seen] = maxima"),
     ("threshold", 'if state.get("kind") != type(self).__name__:', "if False:"),
     ("losses", 'ignore_index=IGNORE, reduction="none")', 'ignore_index=-100, reduction="none")'),
@@ -110,21 +116,20 @@ MUTANTS = [  # room, what stands there, what is put there
     ("losses", "kth.clamp(min=self.threshold)", "kth.clamp(max=self.threshold)"),
     ("losses", "return mean_over(losses, keep, keep, count)", "return mean_over(losses, keep, valid, count)"),
     (
-        "losses",
+        "objective",
         'terms["unsup_hard"] = masked_cross_entropy(s.logits, p.labels, p.mask,',
         'terms["unsup_hard"] = masked_cross_entropy(s.logits, p.labels, p.confident,',
     ),
     (
-        "losses",
+        "objective",
         "masked_cross_entropy(w.perturbed, p.labels_w, p.confident_w, p.valid_w",
         "masked_cross_entropy(w.perturbed, p.labels, p.mask, p.valid",
     ),
-    ("losses", "soft_loss(s.logits, w.logits, p.confident,", "soft_loss(s.logits, w.logits, p.mask,"),
-    ("losses", 'terms["unsup_corr"] = sum(parts.values()) / 2', 'terms["unsup_corr"] = sum(parts.values())'),
-    ("losses", "total = weights.overall * sum(", "total = sum("),
-    ("losses", "cls(unsup_hard=hard / 2, unsup_fp=hard / 2,", "cls(unsup_hard=hard, unsup_fp=hard,"),
+    ("objective", "soft_loss(s.logits, w.logits, p.confident,", "soft_loss(s.logits, w.logits, p.mask,"),
+    ("objective", 'terms["unsup_corr"] = sum(parts.values()) / 2', 'terms["unsup_corr"] = sum(parts.values())'),
+    ("objective", "cls(unsup_hard=hard / 2, unsup_fp=hard / 2,", "cls(unsup_hard=hard, unsup_fp=hard,"),
     ("evaluation", "(rows * num_classes + columns)", "(columns * num_classes + rows)"),
-    ("evaluation", ".masked_fill(~known, num_classes ** 2)", ".masked_fill(~known, 0)"),
+    ("evaluation", ".masked_fill(~known, num_classes**2)", ".masked_fill(~known, 0)"),
     ("evaluation", "(self.matrix.sum(0) + self.matrix.sum(1) - hit)", "(self.matrix.sum(0) + self.matrix.sum(1))"),
     ("evaluation", "return self.iou.nanmean().item()", "return self.iou.nan_to_num(0).mean().item()"),
     ("evaluation", "step = max(size * 2 // 3, 1)", "step = max(size, 1)"),
@@ -133,13 +138,13 @@ MUTANTS = [  # room, what stands there, what is put there
         "p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))",
         "p = logits.to(torch.promote_types(logits.dtype, torch.float32))",
     ),
-    ("evaluation", "total[..., y:y + h, x:x + w] += p", "total[..., y:y + h, x:x + w] = p"),
+    ("evaluation", "total[..., y : y + h, x : x + w] += p", "total[..., y : y + h, x : x + w] = p"),
     ("evaluation", "max((side - size) // 2, 0)", "max(side - size, 0)"),
-    ("evaluation", "        if modes: model.eval()\n", ""),
+    ("evaluation", "        if modes:\n            model.eval()\n", ""),
     (
         "evaluation",
-        "for module, training in modes: module.training = training",
-        "for module, training in modes: module.training = True",
+        "            module.training = training",
+        "            module.training = True",
     ),
     (
         "evaluation",
@@ -148,7 +153,7 @@ MUTANTS = [  # room, what stands there, what is put there
     ),
     ("evaluation", "(labels < 0) | (labels >= num_classes)", "(labels < 0) | (labels > num_classes)"),
     ("evaluation", "if path.exists() and not overwrite:", "if False:"),
-    ("evaluation", "if logits.isnan().any(): raise", "if False: raise"),
+    ("evaluation", "if logits.isnan().any():", "if False:"),
     (
         "evaluation",
         "[0 if v == 255 else round(255 * alpha) for v in range(256)]",
@@ -167,9 +172,15 @@ def copy_everything(target: Path):
     return Path(shutil.copytree(ROOT, target / "tree", ignore=skip))
 
 
+def places(tree: Path, room: str) -> tuple[Path, Path]:
+    "Module and notebook of a room."
+    module, book, _ = ROOMS[room]
+    return tree / "corrmatch" / f"{module}.py", tree / "nbs" / f"{book}.ipynb"
+
+
 def mutate(tree: Path, room: str, old: str, new: str):
     "Put the change into the module and into the exported cell of its notebook."
-    module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
+    module, book = places(tree, room)
     text, nb = module.read_text(), nbformat.read(book, 4)
     cells = [
         c
@@ -214,7 +225,7 @@ def fails(tree: Path, call, limit: float = 1200) -> str:
 
 
 def run_book(tree: Path, book: Path):
-    os.chdir(tree / "nbs")
+    os.chdir(book.parent)
     as_module.ROOT = tree
     as_module.run(book)
 
@@ -225,7 +236,7 @@ def noticed(tree: Path, room: str, book: Path) -> str:
         return "notebook"
     tests = [
         f"tests/{name}.py"
-        for name in (f"test_golden_{room}", "test_edges", "test_twenty_steps")
+        for name in (ROOMS[room][2], "test_edges", "test_twenty_steps")
         if (tree / "tests" / f"{name}.py").exists()
     ]
     said = fails(tree, lambda: (os.chdir(tree), pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))[1])
@@ -268,11 +279,11 @@ def main(words):
     with TemporaryDirectory() as folder:
         tree = copy_everything(Path(folder))
         for room in sorted({m[0] for m in chosen}):
-            if said := fails(tree, lambda: run_book(tree, next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb")))):
+            if said := fails(tree, lambda: run_book(tree, places(tree, room)[1])):
                 raise SystemExit(f"{room} fails without any change: {said[-2000:]}")
             print(f"{time.time() - start:6.0f} s  {room}: unchanged", flush=True)
         for room, old, new in chosen:
-            module, book = tree / "corrmatch" / f"{room}.py", next((tree / "nbs").glob(f"{TESTS[room]}_*.ipynb"))
+            module, book = places(tree, room)
             before = module.read_bytes(), book.read_bytes()
             by = noticed(tree, room, mutate(tree, room, old, new))
             module.write_bytes(before[0]), book.write_bytes(before[1])

@@ -71,10 +71,10 @@ LAYERS = (
     "engine",
     "recipes",
     "viz",
-    "testing",
     "extras",
     "cli",
     "__main__",
+    "testing",
 )
 ENTRANCES = {"", "__main__"}  # the front door looks names up when they are used
 KNOWN_TWICE = {"main"}

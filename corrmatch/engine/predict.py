@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from ..data.check import Classes, Folder, need_list, read_image
+from ..data.check import Classes, Folder, compare_classes, need_list, read_image
 from ..data.views import EvaluationViews
 from .config import Config
 from .evaluation import ConfusionMatrix, overlay, predict_labels as predict_image, save_prediction
@@ -67,7 +67,8 @@ def as_image(image) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
-                f"an array of {image.dtype} and shape {image.shape}; an image is (height, width, 3) bytes, red green blue"
+                f"an array of {image.dtype} and shape {image.shape}; an image is (height, width, 3) bytes, "
+                "red green blue"
             )
         return Image.fromarray(image)
     return read_image(Path(image).expanduser())
@@ -151,10 +152,10 @@ def evaluate(
         views = validation_views(p.config)
     else:
         folder = Folder(Path(root or p.config.data.root).expanduser())
-        if list(folder.classes.names) != list(p.classes.names):
+        if changed := compare_classes(p.classes, folder.classes):
             raise ValueError(
-                f"{folder.root}: its classes are {', '.join(folder.classes.names)}; the network was trained on "
-                f"{', '.join(p.classes.names)}. Give the folder a classes.txt with these names in this order"
+                f"{folder.root}: not the classes that the network was trained on ({'; '.join(changed)}). "
+                f"Give the folder a classes.txt with {', '.join(p.classes.names)} in this order"
             )
         views = EvaluationViews(folder, list_ids(folder, ids))
     matrix = evaluate_views(p.net, views, p.classes, mode, size or p.config.data.crop, progress)

@@ -11,7 +11,7 @@ __all__ = [
     "bad_step",
     "Record",
     "build_method",
-    "place",
+    "set_up",
     "TrainState",
     "split_batch",
     "Rollback",
@@ -126,7 +126,7 @@ def build_method(
     return kind(config.method, lambda: build_segmenter(config.model, num_classes, load))
 
 
-def place(method: Method, config: Config, device) -> Method:
+def set_up(method: Method, config: Config, device) -> Method:
     "Put a method on its device, as the settings of the machine ask."
     s = config.system
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = s.precision == "tf32"
@@ -145,7 +145,7 @@ class TrainState:
 
     def __init__(self, config: Config, num_classes: int, me: Processes = Processes(), load=True):
         torch.manual_seed(step_seed("weights", config.seed))
-        self.method = place(build_method(config, num_classes, load), config, me.device)
+        self.method = set_up(build_method(config, num_classes, load), config, me.device)
         self.model = share(self.method, me)  # the same method, as the step calls it
         self.optimizers = make_optimizers(self.method, config.optim, config.system.fused)
         self.record = Record(me)

@@ -43,6 +43,7 @@ from corrmatch.engine.runs import (
     changes,
     environment,
     load_checkpoint,
+    locked,
     open_run,
     read_log,
     save_checkpoint,
@@ -73,7 +74,11 @@ def open_data(
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
     root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root)
     if d.root == "toy" and not (root / "classes.txt").exists():
-        make_toy(root)
+        try:
+            make_toy(root)
+        except FileExistsError:  # two first runs may begin together
+            if not (root / "classes.txt").exists():
+                raise
     if d.check:
         findings = check_folder(
             root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, progress=progress, seed=config.seed
@@ -248,7 +253,7 @@ def write(run: Path, writer, name: str, row: dict):
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
 def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
-    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv where a method has confident pixels."
+    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
     c, me, level = plan.config, plan.me, state.method.confident_at
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
@@ -393,6 +398,8 @@ def train(
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     start = time.time()
     with processes(config.system.device) as me, Interrupt() as interrupt, ExitStack() as stack:
+        if me.main:
+            stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
         plan = make_plan(config, me, resume, progress)
         state = TrainState(config, len(plan.folder.classes), me, load=not resume)
         begin(state, plan, resume)

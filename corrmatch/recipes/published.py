@@ -6,6 +6,8 @@
 __all__ = [
     "RECIPES",
     "CITYSCAPES",
+    "LITE",
+    "LITE_METHODS",
     "Recipe",
     "using",
     "recipe",
@@ -33,6 +35,13 @@ __all__ = [
     "toy",
     "camvid_cpu",
     "camvid",
+    "voc_animals",
+    "voc_animals_31",
+    "voc_animals_65",
+    "voc_animals_104",
+    "voc_animals_222",
+    "voc_animals_437",
+    "camvid_lite",
     "recipe_table",
     "batch_note",
     "labelled_only",
@@ -45,7 +54,7 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import Callable
 import pandas as pd
-from ..engine.config import Config, DataConfig, OptimConfig, method_config
+from ..engine.config import Config, DataConfig, OptimConfig, SystemConfig, method_config
 from ..methods import DEFAULT
 from ..models.build import ModelConfig
 
@@ -289,6 +298,60 @@ def camvid() -> Config:
         batch=8,
         epochs=80,
     )
+
+
+# %% ../../nbs/reference/recipes.ipynb #6fb9537b
+LITE = ModelConfig("lite0", output_stride=16, rates=(3, 6, 9), channels=64, low_channels=24, weights="imagenet")
+LITE_METHODS = {"corrmatch": {"projection": 128, "threshold_momentum": None}}
+
+
+def voc_animals(labelled: int) -> Config:
+    "Settings for VOC animals: crop 161, lite0 from ImageNet, a map of 11 x 11 positions."
+    return Config(
+        f"voc_animals_{labelled}",
+        DataConfig("", f"labelled_{labelled}", val="val", crop=161),
+        LITE,
+        optim=OptimConfig(lr=0.005),
+        system=SystemConfig(channels_last=True),
+        batch=8,
+        steps=2000,
+    )
+
+
+@recipe(**LITE_METHODS)
+def voc_animals_31() -> Config:
+    "VOC animals, 31 of 3,131 masks."
+    return voc_animals(31)
+
+
+@recipe(**LITE_METHODS)
+def voc_animals_65() -> Config:
+    "VOC animals, 65 of 3,131 masks."
+    return voc_animals(65)
+
+
+@recipe(**LITE_METHODS)
+def voc_animals_104() -> Config:
+    "VOC animals, 104 of 3,131 masks."
+    return voc_animals(104)
+
+
+@recipe(**LITE_METHODS)
+def voc_animals_222() -> Config:
+    "VOC animals, 222 of 3,131 masks."
+    return voc_animals(222)
+
+
+@recipe(**LITE_METHODS)
+def voc_animals_437() -> Config:
+    "VOC animals, 437 of 3,131 masks."
+    return voc_animals(437)
+
+
+@recipe(**LITE_METHODS)
+def camvid_lite() -> Config:
+    "CamVid, 1/8 labelled (46 of 367), lite0 from ImageNet, crop 161: for a CPU."
+    return replace(voc_animals(104), name="camvid_lite", data=DataConfig("", "1/8", val="val", crop=161))
 
 
 # %% ../../nbs/reference/recipes.ipynb #a296fd07

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "PUBLISHED_STEPS",
     "FEATURES",
     "THRESHOLDS",
     "Weights",
@@ -15,6 +16,7 @@ __all__ = [
     "loss_terms",
     "supervised_terms",
     "corrmatch_loss",
+    "scaled_momentum",
     "make_threshold",
     "CorrMatch",
     "logs_of",
@@ -93,6 +95,7 @@ class Pseudo(NamedTuple):
 
 
 # %% ../../../nbs/book/09_objective.ipynb #00e07372
+PUBLISHED_STEPS = 52_900  # of the runs for which lambda = 0.999 was chosen (VOC, 80 epochs)
 #| code-fold: true
 FEATURES = ("backbone", "aspp", "fusion", "classifier")  # whose output the correlation can compare
 THRESHOLDS = ("dynamic", "fixed", "maximum", "mean", "pixel", "class")  # see the page of the threshold
@@ -113,7 +116,7 @@ class CorrMatchConfig(MethodConfig):
     perturbation: float = 0.5  # share of encoder channels dropped for the perturbed prediction
     threshold: Literal[THRESHOLDS] = "dynamic"  # Eq. 11 and 13, or a variant of Tables 5, 12, 13
     threshold_init: float = 0.85  # first value of tau, or the fixed one
-    threshold_momentum: float = 0.999  # lambda in Eq. 13 (Table 9)
+    threshold_momentum: float | None = 0.999  # lambda in Eq. 13 (Table 9); None: 0.999 scaled to the length of the run
     region_threshold: float | None = None  # its own threshold for Algorithm 1; default: the same tau
     soft: Literal["kl", "cross_entropy", "cosine"] = "kl"  # soft loss (Eq. 3, Table 10)
     weights: Weights = field(default_factory=Weights)  # weight of every loss term (Eq. 12, Table 11)
@@ -127,8 +130,14 @@ class CorrMatchConfig(MethodConfig):
             "off when method.pixel is off: "
             "only the losses of pixel propagation train the map that regions are cut from",
         )
-        for name in ("region_from", "threshold_init", "threshold_momentum"):
+        for name in ("region_from", "threshold_init"):
             need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
+        need(
+            self.threshold_momentum is None or 0 <= self.threshold_momentum <= 1,
+            "method.threshold_momentum",
+            self.threshold_momentum,
+            "from 0 to 1, or None",
+        )
         need(
             self.region_threshold is None or 0 <= self.region_threshold <= 1,
             "method.region_threshold",
@@ -239,6 +248,18 @@ def corrmatch_loss(*args, weights: Weights = Weights(), **options) -> Losses:
 
 # %% ../../../nbs/book/09_objective.ipynb #de0a4981
 #| code-fold: true
+def scaled_momentum(
+    config: CorrMatchConfig,
+    total: int,  # steps of the run
+    parts: int = 1,  # micro-batches of a step: the threshold moves with each
+) -> float:
+    "The momentum of the threshold for a run of this length: over the same share of it the same is forgotten."
+    momentum = config.threshold_momentum
+    if momentum is None:
+        momentum = max(0.0, 1 - 0.001 * PUBLISHED_STEPS / total)
+    return momentum ** (1 / parts)
+
+
 def make_threshold(config: CorrMatchConfig):
     "The threshold that the settings name."
     kinds = {
@@ -250,7 +271,7 @@ def make_threshold(config: CorrMatchConfig):
     }
     if config.threshold == "fixed":
         return FixedThreshold(config.threshold_init)
-    return kinds[config.threshold](config.threshold_init, config.threshold_momentum)
+    return kinds[config.threshold](config.threshold_init, scaled_momentum(config, PUBLISHED_STEPS))
 
 
 # %% ../../../nbs/book/09_objective.ipynb #7251f60a
@@ -341,7 +362,7 @@ class CorrMatch(Method):
         strong, _ = self.view(mix(batch["image_s"], batch["image_s_mix"], batch["box"]))
         labelled, weak = halves(both)
         # which pixels supervise
-        self.threshold.momentum = c.threshold_momentum ** (1 / clock.parts)
+        self.threshold.momentum = scaled_momentum(c, clock.total, clock.parts)
         pseudo = pseudo_labels(
             weak.logits.detach(),
             logits_m,

@@ -1,0 +1,158 @@
+"""A run folder belongs to one process; what can be known is known before the folder is taken; whatever ends a run is said in one line."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+import pytest
+from corrmatch.data.folder import Folder
+from corrmatch.engine import runs, trainer
+from corrmatch.engine.runs import load_checkpoint, locked
+from corrmatch.engine.trainer import train
+from drills import child, config, dataset, ended, same_runs
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    "A folder with the dataset, and the run that nobody disturbed."
+    folder = tmp_path_factory.mktemp("runs")
+    dataset(folder)
+    train(config(folder, "whole"), progress=False)
+    return folder
+
+
+def until(true, limit: float = 120):
+    "Wait for something that another process does."
+    end = time.time() + limit
+    while not true():
+        assert time.time() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+# One process for each run
+
+
+def start_beside(place: Path, c, me: str, other: str, delay: float, resume: bool):
+    "Train; the first step waits until the other process trains too, or has ended."
+    real, told = trainer.training_step, lambda who, what: place / f"{c.name}.{who}.{what}"
+
+    def step(*args, **options):
+        told(me, "trains").touch()
+        until(lambda: told(other, "trains").exists() or told(other, "ended").exists())
+        return real(*args, **options)
+
+    trainer.training_step = step
+    time.sleep(delay)
+    try:
+        assert train(c, resume=resume, progress=False).finished
+        said = "finished"
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    part = told(me, "part")
+    part.write_text(said)
+    part.rename(told(me, "ended"))
+
+
+def two(place: Path, c, delay: float, resume: bool = False) -> list[str]:
+    "What two starts together say."
+    pair = [("one", "two", 0.0), ("two", "one", delay)]
+    started = [child(lambda p=p: start_beside(place, c, *p, resume)) for p in pair]
+    assert [ended(pid, 240) for pid in started] == [0, 0]
+    return sorted((place / f"{c.name}.{who}.ended").read_text() for who in ("one", "two"))
+
+
+@pytest.mark.parametrize("delay", [0, 0, 0.05, 0.3, 1])
+def test_of_two_starts_one_trains(place, delay, request):
+    c = config(place, f"together {request.node.callspec.id}")
+    refused, finished = two(place, c, delay)
+    assert finished == "finished" and "\n" not in refused and "--name" in refused, refused
+    assert refused.startswith(("BlockingIOError", "FileExistsError")), refused
+    if not delay:
+        assert "is at work on this run" in refused, refused
+    same_runs(place / "runs" / "whole", place / "runs" / c.name)
+    assert not [p.name for p in (place / "runs" / c.name).iterdir() if p.suffix == ".part" or ".lock" in p.name]
+
+
+@pytest.mark.parametrize("delay", [0, 0.3])
+def test_of_two_that_continue_one_trains(place, delay, monkeypatch):
+    c, real = config(place, f"continued {delay}"), trainer.training_step
+
+    def step(state, *args):
+        if state.step == 5:
+            raise OSError("the disk is gone")
+        return real(state, *args)
+
+    with monkeypatch.context() as m:
+        m.setattr(trainer, "training_step", step)
+        with pytest.raises(OSError, match="the disk is gone"):
+            train(c, progress=False)
+    refused, finished = two(place, c, delay, resume=True)
+    assert finished == "finished" and refused.startswith("BlockingIOError") and "is at work" in refused, refused
+    same_runs(place / "runs" / "whole", place / "runs" / c.name)
+
+
+def test_a_dead_lock_is_taken_by_one_of_many(tmp_path):
+    "Ten processes find the lock of a dead one; whoever has the folder is alone in it, and in the end all had it."
+
+    def work():
+        done = False
+        while not done:
+            try:
+                with locked(tmp_path / "run"):
+                    os.close(os.open(tmp_path / "inside", os.O_CREAT | os.O_EXCL))  # fails if another one is inside
+                    time.sleep(0.001)
+                    os.unlink(tmp_path / "inside")
+                    done = True
+                    if not (tmp_path / "let go").exists():
+                        (tmp_path / "let go").touch()
+                        os.kill(os.getpid(), 9)
+            except BlockingIOError:
+                time.sleep(0.001)
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "data").touch()
+    for _ in range(5):
+        (tmp_path / "let go").unlink(missing_ok=True)
+        codes = [ended(pid, 240) for pid in [child(work) for _ in range(10)]]
+        assert sorted(codes) == [-9] + 9 * [0], codes
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["data"]
+
+
+def test_two_first_runs_on_the_embedded_dataset(place, monkeypatch):
+    "Both make it; one of the two gets the name, the other one uses it."
+    out, real = place / "first", runs.os.replace
+    c = lambda name: replace(config(place, name, out=str(out)), data=replace(config(place, name).data, root="toy"))
+    small = lambda root: make(root, labelled=8, unlabelled=16, val=3, size=48)
+    make = trainer.make_toy
+
+    def race(name, other):
+        def replaced(a, b):
+            if str(b).endswith("toy"):
+                (place / f"{name} made it").touch()
+                until((place / f"{other} made it").exists)
+            return real(a, b)
+
+        trainer.make_toy, os.replace = small, replaced
+        train(c(name), progress=False)
+
+    pids = [child(lambda p=p: race(*p)) for p in (("a", "b"), ("b", "a"))]
+    assert [ended(pid, 240) for pid in pids] == [0, 0]
+    same_runs(out / "a", out / "b")
+    assert [p.name for p in (out / "data").iterdir()] == ["toy"] and len(Folder(out / "data" / "toy").paths) == 27
+
+
+def test_a_killed_start_leaves_nothing_that_hinders(place, monkeypatch):
+    c = config(place, "killed early")
+
+    def begin(*_):
+        (place / "runs" / c.name / "last.pt.7-a0.part").touch()
+        os.kill(os.getpid(), 9)
+
+    with monkeypatch.context() as m:
+        m.setattr(trainer, "begin", begin)
+        assert ended(child(lambda: train(c, progress=False))) == -9
+    assert (place / "runs" / c.name / ".lock").exists()
+    train(c, progress=False)
+    same_runs(place / "runs" / "whole", place / "runs" / c.name)
+    assert load_checkpoint(place / "runs" / c.name / "last.pt")["step"] == 8
+    assert not list((place / "runs" / c.name).glob("*.part")) and not (place / "runs" / c.name / ".lock").exists()
