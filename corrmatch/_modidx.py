@@ -1599,6 +1599,13 @@ d = {
             "corrmatch.settings.rebuild": ("reference/settings.html#rebuild", "corrmatch/settings.py"),
         },
         "corrmatch.testing": {
+            "corrmatch.testing.Constant": ("reference/testing.html#constant", "corrmatch/testing.py"),
+            "corrmatch.testing.Constant.__init__": ("reference/testing.html#constant.__init__", "corrmatch/testing.py"),
+            "corrmatch.testing.Constant.encoder_parameters": (
+                "reference/testing.html#constant.encoder_parameters",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Constant.forward": ("reference/testing.html#constant.forward", "corrmatch/testing.py"),
             "corrmatch.testing.Launches": ("reference/testing.html#launches", "corrmatch/testing.py"),
             "corrmatch.testing.Launches.__enter__": (
                 "reference/testing.html#launches.__enter__",
