@@ -639,11 +639,18 @@ d = {
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.enough_memory": (
+                "book/trainer.html#enough_memory",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.keep_score": ("book/trainer.html#keep_score", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.make_plan": ("book/trainer.html#make_plan", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.prepare": ("book/trainer.html#prepare", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.rehearse": ("book/trainer.html#rehearse", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.restore": ("book/trainer.html#restore", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.save": ("book/trainer.html#save", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.score": ("book/trainer.html#score", "corrmatch/engine/trainer.py"),
@@ -651,6 +658,7 @@ d = {
             "corrmatch.engine.trainer.surroundings": ("book/trainer.html#surroundings", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.to_device": ("book/trainer.html#to_device", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.train": ("book/trainer.html#train", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.withdraw": ("book/trainer.html#withdraw", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.write": ("book/trainer.html#write", "corrmatch/engine/trainer.py"),
         },
         "corrmatch.extras.demo": {
@@ -1599,6 +1607,13 @@ d = {
             "corrmatch.settings.rebuild": ("reference/settings.html#rebuild", "corrmatch/settings.py"),
         },
         "corrmatch.testing": {
+            "corrmatch.testing.Constant": ("reference/testing.html#constant", "corrmatch/testing.py"),
+            "corrmatch.testing.Constant.__init__": ("reference/testing.html#constant.__init__", "corrmatch/testing.py"),
+            "corrmatch.testing.Constant.encoder_parameters": (
+                "reference/testing.html#constant.encoder_parameters",
+                "corrmatch/testing.py",
+            ),
+            "corrmatch.testing.Constant.forward": ("reference/testing.html#constant.forward", "corrmatch/testing.py"),
             "corrmatch.testing.Launches": ("reference/testing.html#launches", "corrmatch/testing.py"),
             "corrmatch.testing.Launches.__enter__": (
                 "reference/testing.html#launches.__enter__",

@@ -133,14 +133,16 @@ class Train:
         ),
     ]
     resume: FlagCreatePairsOff[bool] = False  # continue the run that lies in the run folder
-    dry_run: FlagCreatePairsOff[bool] = False  # check settings and data and say what would be done, then stop
+    dry_run: FlagCreatePairsOff[bool] = (
+        False  # check settings and data, try one step, say what would be done, and write nothing
+    )
 
     def __call__(self):
         from corrmatch.engine.config import describe
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
         from corrmatch.viz.inspect import board_pictures
-        from corrmatch.engine.trainer import make_plan, train
+        from corrmatch.engine.trainer import prepare, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
         if main:
@@ -149,7 +151,7 @@ class Train:
             warnings.warn(note)
         if self.dry_run:
             with processes(self.recipe.system.device) as me:
-                plan = make_plan(self.recipe, me, self.resume)
+                plan, _ = prepare(self.recipe, me, self.resume)
             return print(
                 f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
                 f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}"
@@ -436,9 +438,7 @@ def _reproduction(name: str):
 class Reproduce:
     "Make tables or a figure of the paper again: train what is lacking, compare with the paper."
 
-    what: Positional[
-        tuple[str, ...]
-    ]  # table1 to table13, one or more; or one of fig1 to fig9, then the run folders to draw (none: those it needs are trained)
+    what: Positional[tuple[str, ...]]  # table1 to table13, one or more; or fig1 to fig9, and the runs to draw
     scale: Literal["toy", "camvid", "voc"] = "toy"  # toy: minutes a row; camvid: street scenes; voc: as published, days
     seeds: tuple[int, ...] = (0, 1, 2)  # of weights, views and shapes; tables only
     root: Path | None = None  # folder of the dataset
@@ -567,7 +567,7 @@ def main(
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141)
-        except (ValueError, OSError, FloatingPointError) as error:
+        except (ValueError, OSError, FloatingPointError, MemoryError) as error:
             for line in str(error).splitlines():
                 print(f"corrmatch: error: {line.removeprefix('error: ')}", file=sys.stderr)
             raise SystemExit(2)

@@ -1,14 +1,24 @@
 """A run folder belongs to one process; what can be known is known before the folder is taken; whatever ends a run is said in one line."""
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 import pytest
+import torch
 from corrmatch.data.folder import Folder
+from corrmatch.data.toy import make_toy
 from corrmatch.engine import runs, trainer
+from corrmatch.engine.config import method_config
+from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import load_checkpoint, locked
-from corrmatch.engine.trainer import train
+from corrmatch.engine.state import TrainState
+from corrmatch.engine.trainer import make_plan, rehearse, train
+from corrmatch.methods import methods
+from corrmatch.methods.corrmatch.method import CorrMatch
+from corrmatch.testing import same
 from drills import child, config, dataset, ended, same_runs
 
 
@@ -67,8 +77,6 @@ def test_of_two_starts_one_trains(place, delay, request):
     refused, finished = two(place, c, delay)
     assert finished == "finished" and "\n" not in refused and "--name" in refused, refused
     assert refused.startswith(("BlockingIOError", "FileExistsError")), refused
-    if not delay:
-        assert "is at work on this run" in refused, refused
     same_runs(place / "runs" / "whole", place / "runs" / c.name)
     assert not [p.name for p in (place / "runs" / c.name).iterdir() if p.suffix == ".part" or ".lock" in p.name]
 
@@ -156,3 +164,95 @@ def test_a_killed_start_leaves_nothing_that_hinders(place, monkeypatch):
     same_runs(place / "runs" / "whole", place / "runs" / c.name)
     assert load_checkpoint(place / "runs" / c.name / "last.pt")["step"] == 8
     assert not list((place / "runs" / c.name).glob("*.part")) and not (place / "runs" / c.name / ".lock").exists()
+
+
+# What can be known is known before the folder is taken
+
+
+def refused(c, error=ValueError) -> str:
+    "One line; and nothing of the run is left."
+    with pytest.raises(error) as said:
+        train(c, progress=False)
+    assert "\n" not in str(said.value) and not (Path(c.out) / c.name).exists(), said.value
+    return str(said.value)
+
+
+def test_without_an_unlabelled_image_is_one_line_and_nothing_is_left(place):
+    c = config(place, "all labelled")
+    make_toy(place / "labelled only", labelled=8, unlabelled=0, val=3, size=48)
+    said = refused(replace(c, data=replace(c.data, root=str(place / "labelled only"))))
+    assert "no unlabelled image" in said and "--data.labelled" in said and "--method supervised" in said, said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_and_nothing_is_left(place, monkeypatch, error):
+    def forward(*_, **__):
+        raise error
+
+    monkeypatch.setattr(CorrMatch, "forward", forward)
+    said = refused(config(place, "too large"), MemoryError)
+    for word in ("--data.crop", "--batch", "--system.accumulate", "--system.recompute"):
+        assert word in said, said
+
+
+def test_another_error_stays_what_it_is(place, monkeypatch):
+    def forward(*_, **__):
+        raise RuntimeError("sizes differ")
+
+    monkeypatch.setattr(CorrMatch, "forward", forward)
+    assert refused(config(place, "sizes"), RuntimeError) == "sizes differ"
+
+
+def test_a_first_step_that_fails_leaves_nothing(place, monkeypatch):
+    def step(*_):
+        assert (place / "runs" / "no step" / "config.json").exists()
+        raise OSError("an image is gone")
+
+    monkeypatch.setattr(trainer, "training_step", step)
+    assert refused(config(place, "no step"), OSError) == "an image is gone"
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_a_rehearsal_changes_nothing(place, name):
+    c = replace(config(place, f"rehearsed {name}"), method=method_config(name))
+    plan = make_plan(c, Processes())
+    state = TrainState(c, len(plan.folder.classes))
+    before = {k: v.clone() if torch.is_tensor(v) else v for k, v in state.method.state_dict().items()}
+    rehearse(state, plan)
+    assert same(before, state.method.state_dict()) and not any(o.state for o in state.optimizers.values())
+    assert all(p.grad is None for p in state.method.parameters()) and state.step == 0
+
+
+UNGUARDED = """
+import multiprocessing, sys
+from pathlib import Path
+from drills import config
+from corrmatch.engine.trainer import train
+multiprocessing.set_start_method(sys.argv[2], force=True)
+train(config(Path(sys.argv[1]), "unguarded", workers=1), progress=False)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_its_guard(place, method):
+    script = place / "unguarded.py"
+    script.write_text(UNGUARDED)
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, str(script), str(place), method],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("corrmatch: error:")]
+    assert done.returncode and len(lines) == 1 and 'if __name__ == "__main__":' in lines[0], done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1], done.stderr
+    assert not (place / "runs" / "unguarded").exists()

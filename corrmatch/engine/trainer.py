@@ -4,8 +4,11 @@
 
 # %% auto #0
 __all__ = [
+    "GUARD",
+    "NO_MEMORY",
     "DataError",
     "open_data",
+    "need_guard",
     "plainly",
     "share_of",
     "Plan",
@@ -20,14 +23,18 @@ __all__ = [
     "surroundings",
     "save",
     "restore",
+    "enough_memory",
+    "rehearse",
+    "prepare",
     "begin",
+    "withdraw",
     "keep_score",
     "train",
 ]
 
 # %% ../../nbs/book/10_trainer.ipynb #cbe3fdf6
-import json, signal, time, warnings
-from contextlib import ExitStack
+import json, multiprocessing, re, shutil, signal, sys, time, warnings
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -39,6 +46,7 @@ from ..data.check import Folder, check_folder, resolve_split
 from .evaluation import evaluate_views, evaluating, pseudo_label_counts
 from .processes import Processes, processes
 from corrmatch.engine.runs import (
+    BEGUN,
     append_row,
     changes,
     environment,
@@ -51,8 +59,9 @@ from corrmatch.engine.runs import (
     trim_rows,
 )
 from ..data.splits import Split
-from .state import TrainState, ids_of, training_step
+from .state import Rollback, TrainState, gradients, ids_of, training_step
 from ..data.toy import make_toy
+from ..methods.base import Clock, step_seed
 from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
 
 
@@ -99,6 +108,17 @@ def open_data(
 
 # %% ../../nbs/book/10_trainer.ipynb #cd9a218c
 #| code-fold: true
+GUARD = 'put the call of train under `if __name__ == "__main__":`'
+
+
+def need_guard():
+    "End a process that loads images and, by reading the script anew, came to train a second time."
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        said = f"corrmatch: error: the script is read again by each process that loads images: {GUARD}"
+        print(said, file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
 def plainly(loader):
     "The batches of a loader; the error of a process that loads images becomes one line."
     try:
@@ -109,10 +129,10 @@ def plainly(loader):
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ChildProcessError(
-            f"a process that loads images died ({str(error).splitlines()[0]}): often memory ran "
-            "out; choose fewer --data.workers, then continue with --resume"
-        ) from None
+        why = "often memory ran out; choose fewer --data.workers, then continue with --resume"
+        if multiprocessing.get_start_method() != "fork":
+            why = f"{GUARD}, if it says so above; else {why}"
+        raise ChildProcessError(f"a process that loads images died ({str(error).splitlines()[0]}): {why}") from None
 
 
 # %% ../../nbs/book/10_trainer.ipynb #719b33e3
@@ -160,12 +180,11 @@ class Plan:
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.evaluate_at = self.config.evaluate_every * self.per_epoch
 
-    def batches(self, step: int):
+    def batches(self, step: int, workers: int | None = None):
         "What is left of the epoch that `step` lies in; tensors are on the device."
         self.views.epoch, start = divmod(step, self.per_epoch)
-        for batch in islice(
-            plainly(batches(self.views, self.share, self.config.data.workers, start)), self.total - step
-        ):
+        workers = self.config.data.workers if workers is None else workers
+        for batch in islice(plainly(batches(self.views, self.share, workers, start)), self.total - step):
             channels_last = self.config.system.channels_last
             yield {
                 k: to_device(v, self.me.device, channels_last) if torch.is_tensor(v) else v for k, v in batch.items()
@@ -200,6 +219,11 @@ def make_plan(config: Config, me: Processes, resume: bool = False, progress: boo
         open_data(config, progress)  # one of us reads all files
     me.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
+    if config.method.views.unlabelled and not split.unlabelled:
+        raise DataError(
+            f"{folder.root}: no unlabelled image is left, and {config.method.name} needs some; name fewer images with "
+            "--data.labelled, a list of others with --data.unlabelled, or train with --method supervised"
+        )
     views = TrainingViews(
         folder,
         split,
@@ -253,7 +277,7 @@ def write(run: Path, writer, name: str, row: dict):
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
 def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
-    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
+    "Evaluate on the validation images: a row of scores.csv; one of pseudo_labels.csv where pixels can be confident."
     c, me, level = plan.config, plan.me, state.method.confident_at
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
@@ -350,6 +374,49 @@ def restore(state: TrainState, plan: Plan):
     state.load_state_dict(saved)
 
 
+# %% ../../nbs/book/10_trainer.ipynb #5f0ac1e1
+#| code-fold: true
+NO_MEMORY = re.compile("out of memory|(can't|cannot) allocate memory|not enough memory|ALLOC_FAILED", re.I)
+
+
+@contextmanager
+def enough_memory():
+    "Memory that runs out is one line with the settings that help."
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise MemoryError(
+            f"memory ran out ({said}): choose a smaller --data.crop, a smaller --batch or the same in more parts with "
+            "--system.accumulate, or --system.recompute True"
+        ) from None
+
+
+def rehearse(state: TrainState, plan: Plan):
+    "Try one forward and backward of the first batch; the state stays as it is."
+    before, system = Rollback(state), plan.config.system
+    clock = Clock(0, plan.total, plan.per_epoch, plan.config.seed, system.accumulate, plan.me)
+    torch.manual_seed(step_seed("step", plan.config.seed, 0, plan.me.rank))
+    batch = next(plan.batches(0, workers=0))
+    for phase in state.method.phases:
+        gradients(state, phase, batch, clock)
+    state.method.zero_grad(set_to_none=True)
+    before.restore(state)
+
+
+def prepare(
+    config: Config, me: Processes, resume: bool = False, progress: bool = False
+) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
+    "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
+    plan = make_plan(config, me, resume, progress)
+    with enough_memory():
+        state = TrainState(config, len(plan.folder.classes), me, load=not resume)
+        rehearse(state, plan)
+    return plan, state
+
+
 # %% ../../nbs/book/10_trainer.ipynb #25869ae5
 #| code-fold: true
 def begin(state: TrainState, plan: Plan, resume: bool):
@@ -368,6 +435,17 @@ def begin(state: TrainState, plan: Plan, resume: bool):
     # a score whose checkpoint was not written any more is made again
     for name in ("scores.csv", "pseudo_labels.csv"):
         trim_rows(plan.run / name, state.scored)
+
+
+# %% ../../nbs/book/10_trainer.ipynb #5f0ac1e2
+#| code-fold: true
+def withdraw(state: TrainState, plan: Plan):
+    "Take back what `begin` wrote if no step was made: the name is free again."
+    if state.step or not plan.me.main:
+        return
+    for name in ("config.json", *sorted(BEGUN - {".lock"})):  # first the mark of a run
+        (plan.run / name).unlink(missing_ok=True)
+    shutil.rmtree(plan.run / "tensorboard", ignore_errors=True)
 
 
 # %% ../../nbs/book/10_trainer.ipynb #c5af3af9
@@ -396,12 +474,14 @@ def train(
     watch=None,  # called with (state, plan, TensorBoard writer or None) after each score; it looks and changes nothing
 ) -> Result:
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
+    need_guard()
     start = time.time()
-    with processes(config.system.device) as me, Interrupt() as interrupt, ExitStack() as stack:
+    with processes(config.system.device) as me, Interrupt() as interrupt, enough_memory(), ExitStack() as stack:
         if me.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        plan = make_plan(config, me, resume, progress)
-        state = TrainState(config, len(plan.folder.classes), me, load=not resume)
+        plan, state = prepare(config, me, resume, progress)
+        if not resume:
+            stack.callback(withdraw, state, plan)
         begin(state, plan, resume)
         writer, stop = board(plan.run, state.step) if me.main else None, False
         if writer is not None:
