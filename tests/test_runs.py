@@ -1,6 +1,7 @@
 """A run folder belongs to one process; what can be known is known before the folder is taken; whatever ends a run is said in one line."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 import pytest
 import torch
+from corrmatch import cli
+from corrmatch.data import check
 from corrmatch.data.folder import Folder
 from corrmatch.data.toy import make_toy
 from corrmatch.engine import runs, trainer
@@ -256,3 +259,62 @@ def test_a_script_without_its_guard(place, method):
     assert done.returncode and len(lines) == 1 and 'if __name__ == "__main__":' in lines[0], done.stderr
     assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1], done.stderr
     assert not (place / "runs" / "unguarded").exists()
+
+
+# Interrupted
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("at", [4, 8])
+def test_ctrl_c_during_validation_ends_it_and_the_run_goes_on(place, monkeypatch, presses, at):
+    name, real, seen = f"validation {presses} {at}", trainer.pseudo_label_counts, []
+
+    def count(*args):
+        seen.append(1)
+        if len(seen) == (2 if at == 4 else 5):  # the second of three images
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+        return real(*args)
+
+    with monkeypatch.context() as m:
+        m.setattr(trainer, "pseudo_label_counts", count)
+        if presses == 1:
+            result = train(config(place, name), progress=False)
+            assert not result.finished and result.steps == at
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                train(config(place, name), progress=False)
+    assert len(seen) == (2 if at == 4 else 5), "the third image is not looked at"
+    last = load_checkpoint(place / "runs" / name / "last.pt")
+    assert last["step"] == at and last["scored"] == at - 4
+    assert train(config(place, name), resume=True, progress=False).finished
+    same_runs(place / "runs" / "whole", place / "runs" / name)
+
+
+def test_ctrl_c_while_files_are_checked_ends_at_once_and_leaves_nothing(place, monkeypatch):
+    c, real, seen = config(place, "checked"), check.check_image, []
+    c = replace(c, data=replace(c.data, check=True))
+
+    def look(*args):
+        seen.append(1)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return real(*args)
+
+    monkeypatch.setattr(check, "check_image", look)
+    monkeypatch.setattr(check.os, "cpu_count", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(c, progress=False)
+    assert 3 <= len(seen) < 27, "the rest is not read"
+    assert not (place / "runs" / "checked").exists()
+
+
+def test_an_interrupted_command_says_one_line(monkeypatch, capsys):
+    def parse(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "parse", parse)
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 130 and capsys.readouterr().err == "corrmatch: interrupted\n"
