@@ -155,7 +155,7 @@ class Train:
         if main and (note := batch_note(self.recipe)):
             warnings.warn(note)
         if self.dry_run:
-            with processes(self.recipe.system.device) as me:
+            with processes(self.recipe.system.device, self.recipe.system.timeout) as me:
                 plan, _ = prepare(self.recipe, me, self.resume)
             return print(
                 f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "

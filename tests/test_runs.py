@@ -13,7 +13,7 @@ from corrmatch import cli
 from corrmatch.data import check
 from corrmatch.data.folder import Folder
 from corrmatch.data.toy import make_toy
-from corrmatch.engine import runs, trainer
+from corrmatch.engine import processes, runs, trainer
 from corrmatch.engine.config import method_config
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import load_checkpoint, locked
@@ -318,3 +318,58 @@ def test_an_interrupted_command_says_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([])
     assert end.value.code == 130 and capsys.readouterr().err == "corrmatch: interrupted\n"
+
+
+# Many processes
+
+
+def test_one_device_for_many_processes_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "find_device", torch.device)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="--system.device cuda:1 names one device.*give --system.device cuda,"):
+        processes.processes("cuda:1").__enter__()
+
+
+def test_the_others_wait_as_long_as_the_settings_say(place, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def group(kind, timeout):
+        raise Asked(f"{kind} {timeout.total_seconds():.0f}")
+
+    monkeypatch.setattr(processes.dist, "init_process_group", group)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    c = config(place, "waits")
+    for seconds, system in ((1800, c.system), (7200, replace(c.system, timeout=7200))):
+        with pytest.raises(Asked, match=f"gloo {seconds}"):
+            train(replace(c, system=system), progress=False)
+
+
+PAIR = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from drills import config
+from corrmatch.engine.trainer import train
+torch.set_num_threads(1)
+c = config(Path(sys.argv[1]), "half precision")
+train(replace(c, steps=2, system=replace(c.system, precision="bfloat16")), progress=False)
+"""
+
+
+def test_two_cpu_processes_in_half_precision(place):
+    (place / "pair.py").write_text(PAIR)
+    here = Path(__file__).parent
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, str(place / "pair.py"), str(place)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert load_checkpoint(place / "runs" / "half precision" / "last.pt")["step"] == 2

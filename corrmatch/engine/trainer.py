@@ -495,7 +495,7 @@ def train(
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     need_guard()
     start = time.time()
-    with processes(config.system.device) as me, ExitStack() as stack, enough_memory():
+    with processes(config.system.device, config.system.timeout) as me, ExitStack() as stack, enough_memory():
         interrupt = stack.enter_context(Interrupt(2.0 if me.world > 1 else 0.0))
         if me.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
