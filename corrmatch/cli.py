@@ -142,7 +142,7 @@ class Train:
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
         from corrmatch.viz.inspect import board_pictures
-        from corrmatch.engine.trainer import prepare, train
+        from corrmatch.engine.trainer import prepare_run, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
         if main:
@@ -151,7 +151,7 @@ class Train:
             warnings.warn(note)
         if self.dry_run:
             with processes(self.recipe.system.device) as me:
-                plan, _ = prepare(self.recipe, me, self.resume)
+                plan, _ = prepare_run(self.recipe, me, self.resume)
             return print(
                 f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
                 f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}"

@@ -25,7 +25,7 @@ __all__ = [
     "restore",
     "enough_memory",
     "rehearse",
-    "prepare",
+    "prepare_run",
     "begin",
     "withdraw",
     "keep_score",
@@ -406,7 +406,7 @@ def rehearse(state: TrainState, plan: Plan):
     before.restore(state)
 
 
-def prepare(
+def prepare_run(
     config: Config, me: Processes, resume: bool = False, progress: bool = False
 ) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
@@ -479,7 +479,7 @@ def train(
     with processes(config.system.device) as me, Interrupt() as interrupt, enough_memory(), ExitStack() as stack:
         if me.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        plan, state = prepare(config, me, resume, progress)
+        plan, state = prepare_run(config, me, resume, progress)
         if not resume:
             stack.callback(withdraw, state, plan)
         begin(state, plan, resume)
