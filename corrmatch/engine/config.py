@@ -183,6 +183,7 @@ FREE = {
     "data.check",
     "system.device",
     "system.skip_bad_steps",
+    "system.timeout",
     "log_every",
     "save_every",
     "out",
