@@ -626,6 +626,10 @@ d = {
                 "book/trainer.html#interrupt.__exit__",
                 "corrmatch/engine/trainer.py",
             ),
+            "corrmatch.engine.trainer.Interrupt.__init__": (
+                "book/trainer.html#interrupt.__init__",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Plan": ("book/trainer.html#plan", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.Plan.__post_init__": (
                 "book/trainer.html#plan.__post_init__",
@@ -637,6 +641,7 @@ d = {
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.enough_memory": (

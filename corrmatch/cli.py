@@ -455,7 +455,7 @@ class Reproduce:
             self.tables() if not self.what[0].startswith("fig") else print(self.figure(*self.what))
         except KeyboardInterrupt:
             print("corrmatch: stopped; the same command goes on", file=sys.stderr)
-            raise
+            raise KeyboardInterrupt("said") from None
 
     def tables(self):
         reproduce_tables = _reproduction("compare").reproduce_tables
@@ -571,5 +571,7 @@ def main(
             for line in str(error).splitlines():
                 print(f"corrmatch: error: {line.removeprefix('error: ')}", file=sys.stderr)
             raise SystemExit(2)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if not stop.args:
+                print("corrmatch: interrupted", file=sys.stderr)
             raise SystemExit(130)
