@@ -654,7 +654,7 @@ d = {
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.prepare_run": ("book/trainer.html#prepare_run", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.ready": ("book/trainer.html#ready", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.rehearse": ("book/trainer.html#rehearse", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.restore": ("book/trainer.html#restore", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.save": ("book/trainer.html#save", "corrmatch/engine/trainer.py"),

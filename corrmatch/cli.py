@@ -142,7 +142,7 @@ class Train:
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
         from corrmatch.viz.inspect import board_pictures
-        from corrmatch.engine.trainer import prepare_run, train
+        from corrmatch.engine.trainer import ready, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
         if main:
@@ -150,8 +150,8 @@ class Train:
         if main and (note := batch_note(self.recipe)):
             warnings.warn(note)
         if self.dry_run:
-            with processes(self.recipe.system.device) as me:
-                plan, _ = prepare_run(self.recipe, me, self.resume)
+            with processes(self.recipe.system.device, self.recipe.system.timeout) as me:
+                plan, _ = ready(self.recipe, me, self.resume)
             return print(
                 f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
                 f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}"
@@ -164,7 +164,7 @@ class Train:
                 f"{100 * result.last:.2f}, best {100 * result.best:.2f}"
             )
         if not result.finished:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("said")
 
 
 # %% ../nbs/howto/command_line.ipynb #8ff2a00c

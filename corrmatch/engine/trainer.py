@@ -26,7 +26,7 @@ __all__ = [
     "restore",
     "enough_memory",
     "rehearse",
-    "prepare_run",
+    "ready",
     "begin",
     "withdraw",
     "keep_score",
@@ -277,21 +277,26 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
-def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
-    "Evaluate on the validation images: a row of scores.csv; one of pseudo_labels.csv where pixels can be confident."
+def score(
+    state: TrainState,
+    plan: Plan,
+    interrupt: "Interrupt | None" = None,  # looked at between two images
+) -> tuple[dict, dict | None]:
+    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
     c, me, level = plan.config, plan.me, state.method.confident_at
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
-    look = lambda logits, labels: counts.append(pseudo_label_counts(logits, labels, level, c.mode))
-    matrix = evaluate_views(
-        state.net,
-        views,
-        plan.folder.classes,
-        c.mode,
-        c.data.crop,
-        progress=False,
-        look=None if level is None else look,
-    )
+
+    def look(logits, labels):
+        if level is not None:
+            counts.append(pseudo_label_counts(logits, labels, level, c.mode))
+        if interrupt and interrupt.asked:
+            raise Stopped
+
+    with suppress(Stopped):
+        matrix = evaluate_views(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False, look=look)
+    if me.any(bool(interrupt and interrupt.asked)):
+        raise Stopped
     matrix.matrix = me.reduce(matrix.matrix).cpu()
     accuracy = (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()
     row = {"step": state.step, "miou": matrix.miou, "accuracy": accuracy}
@@ -318,7 +323,7 @@ class Result(NamedTuple):
 # %% ../../nbs/book/10_trainer.ipynb #110b5d23
 #| code-fold: true
 class Interrupt:
-    "Turn SIGINT and SIGTERM into a flag once there is a state to save; before that, and at a second SIGINT, end at once."
+    "Turn SIGINT and SIGTERM into a flag once there is a state to save; before, and at a second SIGINT, end."
 
     def __init__(self, patience: float = 0.0):  # seconds in which a second SIGINT is an echo of the first
         self.asked, self.begun, self.patience, self.old = False, False, patience, {}
@@ -416,7 +421,7 @@ def rehearse(state: TrainState, plan: Plan):
     before.restore(state)
 
 
-def prepare_run(
+def ready(
     config: Config, me: Processes, resume: bool = False, progress: bool = False
 ) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
@@ -494,7 +499,7 @@ def train(
         interrupt = stack.enter_context(Interrupt(2.0 if me.world > 1 else 0.0))
         if me.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        plan, state = prepare_run(config, me, resume, progress)
+        plan, state = ready(config, me, resume, progress)
         if not resume:
             stack.callback(withdraw, state, plan)
         begin(state, plan, resume)
