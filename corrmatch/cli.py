@@ -565,6 +565,8 @@ def main(
     args=None,  # list of words; default: those of the shell
 ):
     "Run a command. What the user can mend is said on stderr, one line each, with exit status 2."
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a console that lacks a letter loses no table
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"corrmatch: warning: {message}", file=sys.stderr)
         try:
