@@ -239,7 +239,7 @@ UNGUARDED = """
 import multiprocessing, sys
 from pathlib import Path
 from drills import config
-from corrmatch.engine.trainer import train
+
 multiprocessing.set_start_method(sys.argv[2], force=True)
 train(config(Path(sys.argv[1]), "unguarded", workers=1), progress=False)
 """
@@ -355,7 +355,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from drills import config
-from corrmatch.engine.trainer import train
+
 torch.set_num_threads(1)
 c = config(Path(sys.argv[1]), "half precision")
 train(replace(c, steps=2, system=replace(c.system, precision="bfloat16")), progress=False)

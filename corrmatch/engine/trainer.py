@@ -281,7 +281,7 @@ def score(
     plan: Plan,
     interrupt: "Interrupt | None" = None,  # looked at between two images
 ) -> tuple[dict, dict | None]:
-    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
+    "Evaluate on the validation images: a row of scores.csv; one of pseudo_labels.csv where pixels can be confident."
     c, me, level = plan.config, plan.me, state.method.confident_at
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
