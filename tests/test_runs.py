@@ -23,6 +23,7 @@ from corrmatch.engine.state import TrainState
 from corrmatch.engine.trainer import make_plan, rehearse, train
 from corrmatch.methods import methods
 from corrmatch.methods.corrmatch.method import CorrMatch
+from corrmatch.models.weights import read_file
 from corrmatch.testing import same
 from drills import child, config, dataset, ended, same_runs
 
@@ -239,7 +240,7 @@ UNGUARDED = """
 import multiprocessing, sys
 from pathlib import Path
 from drills import config
-
+from corrmatch.engine.trainer import train
 multiprocessing.set_start_method(sys.argv[2], force=True)
 train(config(Path(sys.argv[1]), "unguarded", workers=1), progress=False)
 """
@@ -355,7 +356,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from drills import config
-
+from corrmatch.engine.trainer import train
 torch.set_num_threads(1)
 c = config(Path(sys.argv[1]), "half precision")
 train(replace(c, steps=2, system=replace(c.system, precision="bfloat16")), progress=False)
@@ -416,6 +417,8 @@ def test_the_home_folder_is_written_out(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     c = Config(data=DataConfig("~/voc", "~/a.txt", "~/b.txt", "~/val.txt"), out="~/runs")
     d = c.data
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "net.pt")):
+        read_file("~/net.pt")
     assert [c.out, d.root, d.labelled, d.unlabelled, d.val] == [
         str(tmp_path / name) for name in ("runs", "voc", "a.txt", "b.txt", "val.txt")
     ]
