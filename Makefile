@@ -66,7 +66,7 @@ lint: $(VENV)/.dev  ## look for faults that need no run
 coverage: $(VENV)/.dev  ## which lines and branches of the package the tests and the notebooks run
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/measure_coverage.py $(ARGS)
 
-mutants: $(VENV)/.dev  ## break the core rooms on purpose: does a test notice? (ARGS="losses" for one room)
+mutants: $(VENV)/.dev  ## break the core modules on purpose: does a test notice? (ARGS="losses" for one)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/mutants.py $(ARGS)
 
 losses: $(VENV)/.dev  ## compare twenty steps with the committed list; WHY="what changed" writes it anew

@@ -11,6 +11,7 @@ __all__ = [
     "same",
     "random_batch",
     "shake",
+    "Constant",
     "Launches",
     "image_forwards",
     "command_line",
@@ -34,6 +35,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from .models.base import Segmenter
 
 
 # %% ../nbs/reference/testing.ipynb #aceb5c47
@@ -137,6 +139,23 @@ def shake(
     return net.eval()
 
 
+class Constant(Segmenter):
+    "Predicts the same logits everywhere."
+
+    def __init__(
+        self,
+        *logits: float,  # one for each class
+    ):
+        super().__init__()
+        self.logits, self.num_classes = nn.Parameter(torch.tensor(logits, dtype=torch.float64)), len(logits)
+
+    def forward(self, images):
+        return self.logits.view(1, -1, 1, 1).expand(len(images), -1, *images.shape[-2:])
+
+    def encoder_parameters(self):
+        return []
+
+
 class Launches(TorchDispatchMode):
     "The names of the operations that reach the device inside a `with`; views launch nothing."
 
@@ -156,7 +175,7 @@ def image_forwards(
     batch: dict,
     clock,  # of the step
 ) -> str:  # as methods state their cost, e.g. "3B G + B N"
-    "Images that a step sends through encoders with graph (G) and without (N), and through decoders beyond that; B labelled."
+    "Images that a step sends through encoders with graph (G), without (N), and through decoders beyond that."
     seen = {"G": 0, "N": 0, "decoder": 0}
 
     def encoder(module, inputs, output):
@@ -218,7 +237,7 @@ class Trap:
 
 
 class Page(HTMLParser):
-    "What a web page holds: ids, levels of headings, links, loaded files, alternative texts; and whether its tags close in order."
+    "What a web page holds: ids, headings, links, loaded files, alternative texts; and whether its tags close in order."
 
     EMPTY = ("br", "hr", "img", "input", "link", "meta")
 

@@ -35,18 +35,30 @@ PARTS = {
 
 
 def parts() -> dict[str, list[str]]:
-    "The side bar: the pages part by part, in reading order; the glossary closes it."
+    "The side bar: the pages part by part, in reading order, a part's own index first; the glossary closes it."
     found = {
         caption: [page for page in pages() if page.rpartition("/")[0] == folder.rstrip("/") and page != "glossary"]
         for caption, folder in PARTS.items()
     }
-    return {caption: names for caption, names in found.items() if names} | {"Words": ["glossary"]}
+    found = {caption: sorted(names, key=lambda n: not n.endswith("index")) for caption, names in found.items() if names}
+    return found | {"Words": ["glossary"]}
+
+
+def dotted(name: str) -> str:
+    "A module as it is imported; a page that exports to `part.__init__` makes the package itself."
+    return f"{PACKAGE}.{name}".removesuffix(".__init__")
 
 
 def modules() -> list[str]:
-    "Every exported module."
-    found = (p.relative_to(ROOT).with_suffix("") for p in sorted((ROOT / PACKAGE).rglob("[a-z]*.py")))
-    return [".".join(p.parts) for p in found]
+    "Every module and package of the package but the generated index."
+    found = (p.relative_to(ROOT / PACKAGE).with_suffix("") for p in sorted((ROOT / PACKAGE).rglob("*.py")))
+    return [dotted(".".join(p.parts)) for p in found if p.name != "_modidx"]
+
+
+def source_of(module: str) -> Path:
+    "The file of a module or a package."
+    path = ROOT / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def patched_class(node, module):
@@ -117,12 +129,12 @@ def rewrite(nb, docname: str, patched: dict):
             cells.append(cell)
             continue
         marks, look = dict(DIRECTIVE.findall(cell.source)), {}
-        module = f"{PACKAGE}.{marks['default_exp']}" if "default_exp" in marks else module
+        module = dotted(marks["default_exp"]) if "default_exp" in marks else module
         cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
         if DROPPED & set(marks) or not cell.source or re.match(r"show_doc\(", cell.source):
             continue
         if "export" in marks:
-            target = f"{PACKAGE}.{marks['export']}" if marks["export"] else module
+            target = dotted(marks["export"]) if marks["export"] else module
             if target and (found := api(cell.source, target, patched, seen)):
                 cells.append(new_markdown_cell(f"````{{eval-rst}}\n{found}\n````"))
                 tag(cell, "hide-input")
@@ -171,7 +183,7 @@ def import_all(app):
     app.patched = {}
     for module in modules():
         importlib.import_module(module)
-        for node in ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")).body:
+        for node in ast.parse(source_of(module).read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and (owner := patched_class(node, module)):
                 app.patched.setdefault(owner, []).append(node.name)
 

@@ -38,6 +38,7 @@ def copy_tree(target: Path) -> Path:
         "settings.ini",
         "setup.py",
         "pyproject.toml",
+        "ruff.toml",
         "MANIFEST.in",
         "constraints.txt",
         "README.md",

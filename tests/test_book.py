@@ -76,7 +76,7 @@ def test_both_readmes_name_the_same_commands_numbers_and_pages():
     "old, new, what",
     [
         ("make demo", "make dmo", "commands"),
-        ("55.9", "55.8", "numbers"),
+        ("76.4", "76.5", "numbers"),
         ("book/07_propagation", "book/08_threshold", "links"),
         ("`runs/demo`", "`runs`", "names"),
     ],
@@ -96,15 +96,16 @@ def test_the_first_screen_has_pipeline_commands_and_result():
     )
 
 
-@pytest.mark.parametrize(
-    "path, after", [(a, b) for a, b in zip(notebooks(), notebooks()[1:]) if name(b) != "index"], ids=lambda p: name(p)
-)
-def test_a_page_leads_to_the_next(path, after):
+BOOK = [p for p in notebooks() if name(p).startswith("book/")]
+
+
+@pytest.mark.parametrize("path, after", list(zip(BOOK, BOOK[1:])), ids=lambda p: name(p))
+def test_a_page_of_the_book_leads_to_the_next(path, after):
     last = [c.source for c in cells(path) if c.cell_type == "markdown"][-1]
     assert f"({after.name}" in last, f"the page ends with '{last[-80:]}'; the next one is {after.name}"
 
 
-COMMAND = re.compile(r"^(?:\.venv/bin/)?corrmatch |^torchrun .*-m corrmatch\.cli ")
+COMMAND = re.compile(r"^(?:\.venv/bin/)?corrmatch |^torchrun .*-m corrmatch ")
 
 
 def shell_lines(text: str) -> list[str]:
@@ -143,6 +144,8 @@ def test_every_command_of_a_page_is_understood():
     for line, page in said.items():
         try:
             parse(shlex.split(line))
+        except FileNotFoundError:
+            assert "--config" in line  # of a run that is not here
         except (ValueError, SystemExit) as error:
             wrong.append(f"{page}: corrmatch {line}: {str(error)[:200]}")
     assert len(said) > 20 and not wrong, "\n".join(wrong)

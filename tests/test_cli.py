@@ -18,6 +18,7 @@ from corrmatch.testing import command_line
 from corrmatch.engine.config import to_dict
 from corrmatch.recipes.published import RECIPES
 from corrmatch.engine.results import load_run
+from corrmatch.methods import methods
 from corrmatch.engine.runs import load_checkpoint, read_log
 from corrmatch.data.toy import TOY_CLASSES, make_toy
 
@@ -36,9 +37,10 @@ def scenes(sound, tmp_path):
 
 
 def refused(line, *words):
-    "The line is refused with one readable line that has all the words."
+    "The line is refused with one readable line that has all the words; warnings may stand before it."
     status, out, err = command_line(line)
     assert status == 2, out + err
+    err = "".join(text for text in err.splitlines(True) if not text.startswith("corrmatch: warning: "))
     assert (
         err.startswith("corrmatch: error: ")
         and err.count("\n") == 1
@@ -106,8 +108,24 @@ def test_each_recipe_is_listed_and_can_be_described():
     assert status == 0 and all(name in text and recipe.about in text for name, recipe in RECIPES.items())
 
 
+def test_each_method_is_listed_with_its_cost_and_trains(sound, tmp_path):
+    status, text, _ = command_line("methods")
+    assert status == 0 and all(name in text and m.about in text and m.cost in text for name, m in methods().items())
+    line = f"train toy --data.root {sound} --out {tmp_path} --name other --batch 4 --steps 1 --data.crop 48"
+    status, _, err = command_line(f"{line} --method fixmatch --method.threshold 0.7")
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert status == 0 and config["method"]["name"] == "fixmatch" and config["method"]["threshold"] == 0.7, err
+
+
+def test_the_settings_of_a_run_make_another_one(sound, run, tmp_path):
+    line = f"train --config {run}/config.json --out {tmp_path} --name second"
+    assert command_line(line)[0] == 0 and numbers(tmp_path / "second").equals(numbers(run))
+    status, out, _ = command_line(f"{line} --method supervised --name third --dry-run")
+    assert status == 0 and "supervised" in out
+
+
 def test_the_console_script_starts_and_fails_as_the_function_does(tmp_path):
-    command = [CONSOLE] if CONSOLE.exists() else [sys.executable, "-m", "corrmatch.cli"]
+    command = [CONSOLE] if CONSOLE.exists() else [sys.executable, "-m", "corrmatch"]
     run = lambda *words: subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert re.fullmatch(r"corrmatch \d+\.\d+\.\d+\n", run("--version").stdout)
     done = run("train", "toy", "--data.root", "nowhere")
@@ -160,6 +178,13 @@ def test_what_needs_no_network_does_not_load_pytorch(words, tmp_path):
         ("train toy --batch 0", ["batch", "0"]),
         ("train toy --data.crop -1", ["data.crop", "-1"]),
         ("predict runs/x", ["--out"]),
+        ("predict runs/x photo.jpg --out y --size 0", ["--size 0", "at least 1"]),
+        ("evaluate runs/x --size 0", ["--size 0", "at least 1"]),
+        ("train toy --method fixmtach", ["fixmtach", "perhaps you meant fixmatch"]),
+        ("train toy --method", ["--method", "corrmatch methods"]),
+        ("train toy --method fixmatch --method.num-shapes 8", ["--method.num-shapes"]),
+        ("train --config nowhere.json", ["nowhere.json", "no such file"]),
+        ("train toy --config nowhere.json", ["toy", "--config", "not both"]),
         ("data chek x", ["chek", "check"]),
     ],
 )
@@ -269,8 +294,8 @@ def run(sound, tmp_path_factory):
     return train(sound, tmp_path_factory.mktemp("runs"), "first")
 
 
-def weights(run):
-    return load_checkpoint(run / "last.pt")["net"]
+def tensors(run):
+    return {k: v for k, v in load_checkpoint(run / "last.pt")["method"].items() if torch.is_tensor(v)}
 
 
 def numbers(run):
@@ -278,11 +303,11 @@ def numbers(run):
 
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(sound, run, tmp_path):
-    log, net = numbers(run), weights(run)
+    log, net = numbers(run), tensors(run)
     assert log.index.tolist() == [1, 2, 3, 4] and "total" in log and len(net) > 100
     for name, options in (("again", ""), ("workers", "--data.workers 2")):
         other = train(sound, tmp_path, name, options)
-        theirs = weights(other)
+        theirs = tensors(other)
         assert numbers(other).equals(log), name
         assert theirs.keys() == net.keys() and all(torch.equal(v, theirs[k]) for k, v in net.items()), name
     other = train(sound, tmp_path, "seed", "--seed 1")
@@ -425,7 +450,7 @@ def test_a_training_shows_its_pictures_where_tensorboard_is_installed(sound, run
         "after propagation",
         "row of C, point 1",
     }
-    assert all(torch.equal(v, weights(watched)[k]) for k, v in weights(run).items())
+    assert all(torch.equal(v, tensors(watched)[k]) for k, v in tensors(run).items())
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(run, tmp_path, sound):

@@ -74,17 +74,21 @@ def test_the_page_shows_no_directive_and_every_public_name(site, path):
         c.source for c in cells(path) if c.cell_type == "code" and re.match(r"#\s*\|\s*export\b", c.source)
     )
     defined = set(re.findall(r"^(?:async )?(?:def|class) (\w+)", exported, re.M))
-    for public in defined & set(
-        getattr(import_module(f"corrmatch.{module_of(path)}"), "__all__", []) if defined else []
-    ):
-        assert f'id="corrmatch.{module_of(path)}.{public}"' in html, f"{public} has no entry"
+    module = f"corrmatch.{module_of(path)}".removesuffix(".__init__")
+    for public in defined & set(getattr(import_module(module), "__all__", []) if defined else []):
+        assert f'id="{module}.{public}"' in html, f"{public} has no entry"
 
 
 def test_the_side_bar_lists_the_pages_in_reading_order(site):
     html = (site / "index.html").read_text(encoding="utf-8")
     listed = re.findall(r'<li class="toctree-l1[^"]*"><a class="reference internal" href="([^"#]+)\.html"', html)
-    rest = [name(p) for p in notebooks() if name(p) != "index"]
-    assert listed == sorted(rest, key=lambda n: (n.count("/"), not n[0].isdigit(), n))
+    assert sorted(listed) == sorted(name(p) for p in notebooks() if name(p) != "index")
+    order = ["evening", "book", "methods", "howto", "paper", "reference", "glossary"]
+    assert list(dict.fromkeys(page.split("/")[0] for page in listed)) == order
+    book = [page for page in listed if page.startswith("book/")]
+    assert book == sorted(book) and listed[1 + len(book)] == "methods/index"
+    captions = re.findall(r'<p class="caption"[^>]*><span class="caption-text">([^<]+)<', html)
+    assert captions == ["Start", "Book", "Methods", "How-to", "Paper", "Reference", "Words"]
 
 
 def test_every_link_within_the_site_resolves(site, parsed):
@@ -115,9 +119,11 @@ def test_maths_is_rendered_by_a_file_of_the_site(site):
 
 
 def test_every_picture_has_an_alternative_text(parsed):
+    told = lambda page: [a.get("alt", "") for tag, a in page.tags if tag == "img"]
     bare = [
         here
         for here, page in parsed.items()
-        if not here.startswith("_modules") and not all(alt and "/" not in alt for alt in page.alts)
+        if not here.startswith("_modules") and not all(alt and "/" not in alt for alt in told(page))
     ]
+    assert any(map(told, parsed.values()))
     assert not bare

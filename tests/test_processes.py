@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from corrmatch.data.toy import make_toy
 from corrmatch.engine.runs import load_checkpoint
+from corrmatch.methods import methods
 from corrmatch.testing import same
 from drills import told
 from sync_norm import SyncBatchNorm, synchronised
@@ -38,10 +39,10 @@ from sync_norm import synchronised
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-single, evaluate, share, init = trainer.to_device, trainer.evaluate, state.share, CorrMatch.__init__
+single, evaluate, share, init = trainer.to_device, trainer.evaluate_views, state.share, CorrMatch.__init__
 trainer.to_device = lambda x, *args: single(x.double() if x.is_floating_point() else x, *args)
 double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
-trainer.evaluate = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
+trainer.evaluate_views = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
 if options.get("sync"):
     state.share = lambda method, me: share(synchronised(method) if me.world > 1 else method, me)
 def with_spare(self, *args):
@@ -54,6 +55,9 @@ weights = Weights(**options.get("weights", {}))
 ohem = options.get("ohem", False)
 method = CorrMatchConfig(projection=16, dropout=0., num_shapes=16, threshold_init=0.25, threshold_momentum=0.9, perturbation=0.,
                          ohem=ohem, ohem_min_kept=10**9, weights=weights)
+if options.get("method"):
+    quiet = {"unimatch": {"perturbation": 0.}}  # channel dropout draws a stream of its own in each process
+    method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
 config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),
                 batch=8, steps=options["steps"], log_every=1, evaluate_every=1, out=f"{folder}/runs")
@@ -116,6 +120,21 @@ def test_the_number_of_processes_changes_no_loss(toy, one, world):
 
 def test_neither_do_two_micro_batches(toy):
     agree(run(toy, 1, "one, in two", steps=4, accumulate=2), run(toy, 2, "two, in two", steps=4, accumulate=2))
+
+
+OTHERS = sorted(set(methods()) - {"corrmatch"})
+
+
+# two networks are the hardest case; the others are run by `make drill`
+@pytest.mark.parametrize("method", [m if m == "cps" else pytest.param(m, marks=pytest.mark.slow) for m in OTHERS])
+def test_nor_do_two_processes_with_another_method(toy, method):
+    one, two = (run(toy, world, f"{method} {world}", steps=3, method=method) for world in (1, 2))
+    terms = set(one[0]) - {"seconds", "epoch", "lr", "mask_ratio"}
+    assert "total" in terms and set(two[0]) == set(one[0]) and len(two[0]) == 3
+    for term in terms:
+        gap = (one[0][term] - two[0][term]).abs().max()
+        assert gap < 1e-6, (term, gap)
+    assert (one[1] - two[1]).abs().max().max() < 1e-9
 
 
 @pytest.mark.parametrize(

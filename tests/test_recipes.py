@@ -18,15 +18,21 @@ from corrmatch.testing import command_line
 from corrmatch.engine.config import to_dict
 from corrmatch.recipes.published import RECIPES
 from corrmatch.engine.runs import load_checkpoint, read_log
-from corrmatch.data.splits import TRAINING, protocol, write_ids
+from corrmatch.data.splits import TRAINING, packaged, protocol, write_ids
 
+ANIMALS_VAL = packaged("voc_animals", "val")[0]
 SMALL = (
     "--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 "
     "--model.low-channels 4 --model.weights None "
     "--batch 2 --method.projection 8 --method.num-shapes 16 --log-every 1"
 )
-VAL = {"voc": "2007_000033", "cityscapes": "val/frankfurt/frankfurt_000001_062250", "camvid": "val_0000"}
-CROP = {"voc": 65, "cityscapes": 257, "camvid": 65}
+VAL = {
+    "voc": "2007_000033",
+    "voc_animals": ANIMALS_VAL,
+    "cityscapes": "val/frankfurt/frankfurt_000001_062250",
+    "camvid": "val_0000",
+}
+CROP = {"voc": 65, "voc_animals": 65, "cityscapes": 257, "camvid": 65}
 SHRUNK = {
     "data.root",
     "data.check",
@@ -47,9 +53,10 @@ SHRUNK = {
     "name",
 }
 FULL = [("voc_classic_92", 321), ("voc_u2pl_662", 513), ("cityscapes_186", 801)]
-kind = lambda name: next(k for k in ("voc", "cityscapes", "camvid", "toy") if name.startswith(k))
+kind = lambda name: next(k for k in ("voc_animals", "voc", "cityscapes", "camvid", "toy") if name.startswith(k))
 # they differ in the labelled list alone
-slow_after_first = lambda name: [pytest.mark.slow] if kind(name) == "cityscapes" and name != "cityscapes_186" else []
+FIRST = {"cityscapes": "cityscapes_186", "voc_animals": ""}  # camvid_lite has the settings of voc_animals
+slow_after_first = lambda name: [pytest.mark.slow] if FIRST.get(kind(name), name) != name else []
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,10 @@ def root(tmp_path_factory):
     made = {}
 
     def make(name):
-        if (k := kind(name)) not in made:
+        if (k := kind(name)) not in made and k == "voc_animals":
+            made[k] = tmp_path_factory.mktemp(k) / "animals"
+            succeeds(f"data prepare voc_animals {make('voc')} {made[k]}")
+        elif k not in made:
             made[k] = getattr(miniature, k)(tmp_path_factory.mktemp(k))
         return made[k]
 
@@ -128,6 +138,14 @@ def test_the_lists_and_the_length_of_a_camvid_recipe(name, root, tmp_path):
         "46 labelled, 321 unlabelled, 101 validation images, no errors; "
         f"{c.steps or c.epochs * (321 // c.batch)} steps" in said
     )
+
+
+@pytest.mark.parametrize("labelled", [31, 65, 104, 222, 437])
+def test_the_lists_of_voc_animals_are_of_the_training_list(labelled):
+    name = RECIPES[f"voc_animals_{labelled}"].make().data.labelled
+    ids, train = packaged("voc_animals", name), packaged("voc_animals", "train")
+    assert len(ids) == labelled and set(ids) <= set(train) and len(train) == 3131
+    assert not set(train) & set(packaged("voc_animals", "val"))
 
 
 # Three steps and an evaluation

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/toy.ipynb #6348dab7
-import os
+import os, secrets, shutil
 from importlib.resources import files
 from pathlib import Path
 import numpy as np
@@ -195,7 +195,7 @@ def make_toy(
     root = Path(root)
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty; choose another folder, or remove it")
-    part = root.with_name(f".{root.name}.{os.getpid()}")  # renamed when it is whole
+    part = root.with_name(f".{root.name}.{os.getpid()}-{secrets.token_hex(4)}")  # renamed when it is whole
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (part / name).mkdir(parents=True)
     lists = {"labelled": labelled, "unlabelled": unlabelled, "val": val}
@@ -211,7 +211,13 @@ def make_toy(
     (part / "classes.txt").write_text(
         "".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(TOY_CLASSES.names, TOY_CLASSES.palette))
     )
-    os.replace(part, root)
+    try:
+        os.replace(part, root)
+    except OSError:
+        shutil.rmtree(part)
+        if not root.exists():
+            raise
+        raise FileExistsError(f"{root} was made by another process meanwhile") from None
     return root
 
 

@@ -39,9 +39,7 @@ class DataConfig:
     val: str | None = None  # list of validation images; default: the protocol's, or val.txt
     crop: int = 321  # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)  # range of the random resize (appendix B)
-    partner: Literal["batch", "crop"] = (
-        "batch"  # CutMix partner: the neighbour in the batch, or a second crop as the authors do
-    )
+    partner: Literal["batch", "crop"] = "batch"  # CutMix source: the neighbour in the batch, or a second crop (authors)
     check: bool = True  # read every listed file once before training
     workers: int = 0  # processes that load images; the numbers do not depend on it
 
@@ -77,20 +75,18 @@ class SystemConfig:
     "The machine: how the numbers are computed."
 
     device: str = "auto"  # auto: the GPU if there is one; or cpu, cuda, cuda:1
-    precision: Literal["float32", "tf32", "bfloat16"] = (
-        "float32"  # of the network; losses and correlation are float32 always
-    )
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"  # of the network; losses are float32 always
     channels_last: bool = False  # keep images and features with the channels innermost
     compile: bool = False  # torch.compile for encoder and decoder
     recompute: bool = False  # activation checkpointing of the encoder
     fused: bool = False  # one kernel for the optimiser
     accumulate: int = 1  # parts in which a process sees its share of the batch
-    skip_bad_steps: int = (
-        0  # steps that may be left out when a loss or gradient is not finite; 0: the first one stops the run
-    )
+    timeout: float = 1800.0  # seconds after which a silent process among several is given up
+    skip_bad_steps: int = 0  # steps that may be left out where a loss or gradient is not finite, before the run stops
 
     def __post_init__(self):
         need(self.accumulate >= 1, "system.accumulate", self.accumulate, "at least 1")
+        need(self.timeout > 0, "system.timeout", self.timeout, "a positive number of seconds")
         need(self.skip_bad_steps >= 0, "system.skip_bad_steps", self.skip_bad_steps, "0 or more")
         need(
             self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"),
@@ -189,6 +185,7 @@ FREE = {
     "data.check",
     "system.device",
     "system.skip_bad_steps",
+    "system.timeout",
     "log_every",
     "save_every",
     "out",

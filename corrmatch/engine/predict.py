@@ -67,8 +67,8 @@ def as_image(image) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
-                f"an array of {image.dtype} and shape {image.shape}; an image is (height, width, 3) bytes, "
-                "red green blue"
+                f"an array of {image.dtype} and shape {image.shape}; "
+                "an image is (height, width, 3) bytes, red green blue"
             )
         return Image.fromarray(image)
     return read_image(Path(image).expanduser())

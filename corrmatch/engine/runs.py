@@ -6,6 +6,7 @@
 __all__ = [
     "BEGUN",
     "open_run",
+    "locked",
     "write_atomic",
     "save_json",
     "check_plain",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/runs.ipynb #e2dbc7ea
-import csv, json, os, platform, shutil, subprocess, warnings
+import csv, json, os, platform, secrets, shutil, subprocess, warnings
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +31,7 @@ import pandas as pd
 import torch
 
 # %% ../../nbs/reference/runs.ipynb #a7964247
-BEGUN = {"environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
+BEGUN = {".lock", "environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
 
 
 def open_run(
@@ -51,11 +52,95 @@ def open_run(
         and folder.exists()
         and (
             not folder.is_dir()
-            or any(p.name not in BEGUN and p.suffix not in (".part", ".old") for p in folder.iterdir())
+            or any(p.name not in BEGUN and p.suffix not in (".lock", ".part", ".old") for p in folder.iterdir())
         )
     ):
         raise FileExistsError(f"{folder} exists and is no run folder; choose another --name or --out")
     return folder
+
+
+# %% ../../nbs/reference/runs.ipynb #5f0ac1d2
+def process_start(pid: int) -> str | None:
+    "When a process was started, in the words of the system; None if there is none, empty where nobody can say."
+    if Path("/proc/self/stat").exists():
+        try:
+            state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if state in "ZX" else rest[18]
+    if shutil.which("ps"):
+        said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+        return said.stdout.strip() or None
+    return ""
+
+
+def holder(lock: Path) -> dict:
+    "Who holds a lock, as it says itself."
+    try:
+        return json.loads(lock.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        return {"host": "unknown", "pid": "unknown"}
+
+
+def take_lock(lock: Path):
+    "Make a lock of this process, in the place of one that a dead process left; one that lives is respected."
+    me = {"host": platform.node(), "pid": os.getpid(), "start": process_start(os.getpid())}
+    mine = lock.with_name(f"{lock.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    for _ in range(1000):  # each turn somebody else got on
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            mine.write_text(json.dumps(me), encoding="utf-8")
+            try:
+                return os.link(mine, lock)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without hard links
+                os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+                return os.replace(mine, lock)
+        except FileNotFoundError:
+            continue  # the folder was removed by one that gave up
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink(missing_ok=True)
+        there = holder(lock)
+        if not there:
+            continue  # given back meanwhile
+        who = f"process {there['pid']} on {there['host']}"
+        if there["host"] != me["host"]:
+            raise BlockingIOError(f"{lock.parent}: {who} holds this run; if it is there no more, delete {lock}")
+        if process_start(there["pid"]) == there["start"]:
+            raise BlockingIOError(
+                f"{lock.parent}: {who} is at work on this run; wait for its end, or choose another --name"
+            )
+        take_lock(removal := lock.with_name(f"{lock.name}.lock"))
+        if holder(lock) == there:
+            lock.unlink()
+        removal.unlink()
+    raise BlockingIOError(f"{lock}: cannot be taken; delete it if no process is at work on this run")
+
+
+# %% ../../nbs/reference/runs.ipynb #5f0ac1d3
+@contextmanager
+def locked(
+    folder,  # the run folder; made if it is not there, and removed again if nothing was put into it
+):
+    "Hold a run folder: another process is refused, a dead one holds nothing."
+    folder = Path(folder)
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    take_lock(lock := folder / ".lock")
+    try:
+        for rest in folder.glob("*.part"):
+            rest.unlink(missing_ok=True)
+        yield folder
+    finally:
+        if holder(lock).get("pid") == os.getpid():
+            lock.unlink()
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
 
 
 # %% ../../nbs/reference/runs.ipynb #794e51b3
@@ -78,7 +163,7 @@ def writing(path):
 # %% ../../nbs/reference/runs.ipynb #519ad8a4
 def write_atomic(path, write):
     "Call `write(temporary path)`, then rename: a reader sees the old file or the new one, never half of one."
-    path, part = Path(path), Path(f"{path}.part")
+    path, part = Path(path), Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # nobody else's
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with writing(path):

@@ -4,8 +4,11 @@
 
 # %% auto #0
 __all__ = [
+    "GUARD",
+    "NO_MEMORY",
     "DataError",
     "open_data",
+    "need_guard",
     "plainly",
     "share_of",
     "Plan",
@@ -17,17 +20,22 @@ __all__ = [
     "score",
     "Result",
     "Interrupt",
+    "Stopped",
     "surroundings",
     "save",
     "restore",
+    "enough_memory",
+    "rehearse",
+    "ready",
     "begin",
+    "withdraw",
     "keep_score",
     "train",
 ]
 
 # %% ../../nbs/book/10_trainer.ipynb #cbe3fdf6
-import json, signal, time, warnings
-from contextlib import ExitStack
+import json, multiprocessing, re, shutil, signal, sys, time, warnings
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -39,10 +47,12 @@ from ..data.check import Folder, check_folder, resolve_split
 from .evaluation import evaluate_views, evaluating, pseudo_label_counts
 from .processes import Processes, processes
 from corrmatch.engine.runs import (
+    BEGUN,
     append_row,
     changes,
     environment,
     load_checkpoint,
+    locked,
     open_run,
     read_log,
     save_checkpoint,
@@ -50,8 +60,9 @@ from corrmatch.engine.runs import (
     trim_rows,
 )
 from ..data.splits import Split
-from .state import TrainState, ids_of, training_step
+from .state import Rollback, TrainState, gradients, ids_of, training_step
 from ..data.toy import make_toy
+from ..methods.base import Clock, step_seed
 from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
 
 
@@ -73,7 +84,11 @@ def open_data(
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
     root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root)
     if d.root == "toy" and not (root / "classes.txt").exists():
-        make_toy(root)
+        try:
+            make_toy(root)
+        except FileExistsError:  # two first runs may begin together
+            if not (root / "classes.txt").exists():
+                raise
     if d.check:
         findings = check_folder(
             root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, progress=progress, seed=config.seed
@@ -94,6 +109,17 @@ def open_data(
 
 # %% ../../nbs/book/10_trainer.ipynb #cd9a218c
 #| code-fold: true
+GUARD = 'put the call of train under `if __name__ == "__main__":`'
+
+
+def need_guard():
+    "End a process that loads images and, by reading the script anew, came to train a second time."
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        said = f"corrmatch: error: the script is read again by each process that loads images: {GUARD}"
+        print(said, file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
 def plainly(loader):
     "The batches of a loader; the error of a process that loads images becomes one line."
     try:
@@ -104,10 +130,10 @@ def plainly(loader):
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ChildProcessError(
-            f"a process that loads images died ({str(error).splitlines()[0]}): often memory ran "
-            "out; choose fewer --data.workers, then continue with --resume"
-        ) from None
+        why = "often memory ran out; choose fewer --data.workers, then continue with --resume"
+        if multiprocessing.get_start_method() != "fork":
+            why = f"{GUARD}, if it says so above; else {why}"
+        raise ChildProcessError(f"a process that loads images died ({str(error).splitlines()[0]}): {why}") from None
 
 
 # %% ../../nbs/book/10_trainer.ipynb #719b33e3
@@ -155,12 +181,11 @@ class Plan:
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.evaluate_at = self.config.evaluate_every * self.per_epoch
 
-    def batches(self, step: int):
+    def batches(self, step: int, workers: int | None = None):
         "What is left of the epoch that `step` lies in; tensors are on the device."
         self.views.epoch, start = divmod(step, self.per_epoch)
-        for batch in islice(
-            plainly(batches(self.views, self.share, self.config.data.workers, start)), self.total - step
-        ):
+        workers = self.config.data.workers if workers is None else workers
+        for batch in islice(plainly(batches(self.views, self.share, workers, start)), self.total - step):
             channels_last = self.config.system.channels_last
             yield {
                 k: to_device(v, self.me.device, channels_last) if torch.is_tensor(v) else v for k, v in batch.items()
@@ -195,6 +220,11 @@ def make_plan(config: Config, me: Processes, resume: bool = False, progress: boo
         open_data(config, progress)  # one of us reads all files
     me.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
+    if config.method.views.unlabelled and not split.unlabelled:
+        raise DataError(
+            f"{folder.root}: no unlabelled image is left, and {config.method.name} needs some; name fewer images with "
+            "--data.labelled, a list of others with --data.unlabelled, or train with --method supervised"
+        )
     views = TrainingViews(
         folder,
         split,
@@ -247,21 +277,26 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
-def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
+def score(
+    state: TrainState,
+    plan: Plan,
+    interrupt: "Interrupt | None" = None,  # looked at between two images
+) -> tuple[dict, dict | None]:
     "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
     c, me, level = plan.config, plan.me, state.method.confident_at
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
-    look = lambda logits, labels: counts.append(pseudo_label_counts(logits, labels, level, c.mode))
-    matrix = evaluate_views(
-        state.net,
-        views,
-        plan.folder.classes,
-        c.mode,
-        c.data.crop,
-        progress=False,
-        look=None if level is None else look,
-    )
+
+    def look(logits, labels):
+        if level is not None:
+            counts.append(pseudo_label_counts(logits, labels, level, c.mode))
+        if interrupt and interrupt.asked:
+            raise Stopped
+
+    with suppress(Stopped):
+        matrix = evaluate_views(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False, look=look)
+    if me.any(bool(interrupt and interrupt.asked)):
+        raise Stopped
     matrix.matrix = me.reduce(matrix.matrix).cpu()
     accuracy = (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()
     row = {"step": state.step, "miou": matrix.miou, "accuracy": accuracy}
@@ -288,13 +323,18 @@ class Result(NamedTuple):
 # %% ../../nbs/book/10_trainer.ipynb #110b5d23
 #| code-fold: true
 class Interrupt:
-    "Turn SIGINT and SIGTERM into a flag, so that a run can end between two steps with its state saved."
+    "Turn SIGINT and SIGTERM into a flag once there is a state to save; before, and at a second SIGINT, end."
+
+    def __init__(self, patience: float = 0.0):  # seconds in which a second SIGINT is an echo of the first
+        self.asked, self.begun, self.patience, self.old = False, False, patience, {}
 
     def __enter__(self):
-        self.asked, self.old = False, {}
-
         def ask(signum, frame):
-            self.asked = True
+            again = self.asked and signum == signal.SIGINT and time.monotonic() - self.since >= self.patience
+            if again or not self.begun:
+                raise KeyboardInterrupt
+            if not self.asked:
+                self.asked, self.since = True, time.monotonic()
 
         try:
             self.old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -305,6 +345,10 @@ class Interrupt:
     def __exit__(self, *_):
         for s, handler in self.old.items():
             signal.signal(s, handler)
+
+
+class Stopped(Exception):
+    "The run was asked to end while it validates."
 
 
 # %% ../../nbs/book/10_trainer.ipynb #fa8cbef2
@@ -345,6 +389,49 @@ def restore(state: TrainState, plan: Plan):
     state.load_state_dict(saved)
 
 
+# %% ../../nbs/book/10_trainer.ipynb #5f0ac1e1
+#| code-fold: true
+NO_MEMORY = re.compile("out of memory|(can't|cannot) allocate memory|not enough memory|ALLOC_FAILED", re.I)
+
+
+@contextmanager
+def enough_memory():
+    "Memory that runs out is one line with the settings that help."
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
+            raise
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise MemoryError(
+            f"memory ran out ({said}): choose a smaller --data.crop, a smaller --batch or the same in more parts with "
+            "--system.accumulate, or --system.recompute True"
+        ) from None
+
+
+def rehearse(state: TrainState, plan: Plan):
+    "Try one forward and backward of the first batch; the state stays as it is."
+    before, system = Rollback(state), plan.config.system
+    clock = Clock(0, plan.total, plan.per_epoch, plan.config.seed, system.accumulate, plan.me)
+    torch.manual_seed(step_seed("step", plan.config.seed, 0, plan.me.rank))
+    batch = next(plan.batches(0, workers=0))
+    for phase in state.method.phases:
+        gradients(state, phase, batch, clock)
+    state.method.zero_grad(set_to_none=True)
+    before.restore(state)
+
+
+def ready(
+    config: Config, me: Processes, resume: bool = False, progress: bool = False
+) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
+    "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
+    plan = make_plan(config, me, resume, progress)
+    with enough_memory():
+        state = TrainState(config, len(plan.folder.classes), me, load=not resume)
+        rehearse(state, plan)
+    return plan, state
+
+
 # %% ../../nbs/book/10_trainer.ipynb #25869ae5
 #| code-fold: true
 def begin(state: TrainState, plan: Plan, resume: bool):
@@ -365,10 +452,24 @@ def begin(state: TrainState, plan: Plan, resume: bool):
         trim_rows(plan.run / name, state.scored)
 
 
+# %% ../../nbs/book/10_trainer.ipynb #5f0ac1e2
+#| code-fold: true
+def withdraw(state: TrainState, plan: Plan):
+    "Take back what `begin` wrote if no step was made: the name is free again."
+    if state.step or not plan.me.main:
+        return
+    for name in ("config.json", *sorted(BEGUN - {".lock"})):  # first the mark of a run
+        (plan.run / name).unlink(missing_ok=True)
+    shutil.rmtree(plan.run / "tensorboard", ignore_errors=True)
+
+
 # %% ../../nbs/book/10_trainer.ipynb #c5af3af9
-def keep_score(state: TrainState, plan: Plan, writer, watch=None):
-    "Evaluate, write the row, keep the best checkpoint, let `watch` look."
-    row, confident = score(state, plan)
+def keep_score(state: TrainState, plan: Plan, writer, watch=None, interrupt=None) -> bool:
+    "Evaluate, write the row, keep the best checkpoint, let `watch` look; False if it was interrupted."
+    try:
+        row, confident = score(state, plan, interrupt)
+    except Stopped:
+        return False
     state.scored, state.last = state.step, row["miou"]
     if plan.me.main:
         write(plan.run, writer, "scores.csv", row)
@@ -381,6 +482,7 @@ def keep_score(state: TrainState, plan: Plan, writer, watch=None):
     if watch and plan.me.main:
         with evaluating(state.net):
             watch(state, plan, writer)
+    return True
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e59ed944
@@ -391,19 +493,25 @@ def train(
     watch=None,  # called with (state, plan, TensorBoard writer or None) after each score; it looks and changes nothing
 ) -> Result:
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
+    need_guard()
     start = time.time()
-    with processes(config.system.device) as me, Interrupt() as interrupt, ExitStack() as stack:
-        plan = make_plan(config, me, resume, progress)
-        state = TrainState(config, len(plan.folder.classes), me, load=not resume)
+    with processes(config.system.device, config.system.timeout) as me, ExitStack() as stack, enough_memory():
+        interrupt = stack.enter_context(Interrupt(2.0 if me.world > 1 else 0.0))
+        if me.main:
+            stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
+        plan, state = ready(config, me, resume, progress)
+        if not resume:
+            stack.callback(withdraw, state, plan)
         begin(state, plan, resume)
+        interrupt.begun = True
         writer, stop = board(plan.run, state.step) if me.main else None, False
         if writer is not None:
             stack.callback(writer.close)
         with tqdm(total=plan.total, initial=state.step, desc=config.name, disable=not (progress and me.main)) as bar:
             while not stop:
                 if state.scored < state.step and plan.to_score(state.step):
-                    keep_score(state, plan, writer, watch)
-                if state.step >= plan.total:
+                    stop = not keep_score(state, plan, writer, watch, interrupt)
+                if stop or state.step >= plan.total:
                     break
                 for batch in plan.batches(state.step):
                     epoch = state.step // plan.per_epoch
@@ -424,4 +532,5 @@ def train(
                     if config.save_every and state.step % config.save_every == 0:
                         save(state, plan, "last.pt")
                 save(state, plan, "last.pt")
-    return Result(plan.run, state.step, state.last, state.best, time.time() - start, state.step >= plan.total)
+    finished = state.step >= plan.total and not (state.scored < state.step and plan.to_score(state.step))
+    return Result(plan.run, state.step, state.last, state.best, time.time() - start, finished)

@@ -25,17 +25,13 @@ class ModelConfig:
     "The network: DeepLabV3+ on an encoder."
 
     encoder: str = "resnet101"  # resnet18, 34, 50, 101, lite0, lite1, lite2, or timm/NAME for a model of timm
-    stem: Literal["plain", "deep"] = (
-        "plain"  # 7x7 stem (torchvision's weights fit) or the authors' three 3x3 convolutions
-    )
+    stem: Literal["plain", "deep"] = "plain"  # 7x7 (torchvision's weights fit), or the authors' three 3x3 convolutions
     width: int = 64  # channels of the stem, every stage scales with it; both are a ResNet's, others have their own
     output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature cell
     rates: tuple[int, int, int] = (12, 24, 36)  # dilation rates of the ASPP
     channels: int = 256  # channels of ASPP and decoder
     low_channels: int = 48  # channels kept of the first stage
-    weights: str | None = (
-        "imagenet"  # imagenet (torchvision's or the encoder's own), toy, a file, or None for random weights
-    )
+    weights: str | None = "imagenet"  # imagenet (torchvision's or the encoder's), toy, a file, or None: random weights
 
     def __post_init__(self):
         if self.encoder not in RESNETS:

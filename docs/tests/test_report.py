@@ -10,7 +10,7 @@ def report(tmp_path_factory):
     "The report of a very short run on the toy dataset."
     here = tmp_path_factory.mktemp("report")
     corrmatch = lambda *words: subprocess.run(
-        [sys.executable, "-m", "corrmatch.cli", *words], cwd=here, check=True, capture_output=True
+        [sys.executable, "-m", "corrmatch", *words], cwd=here, check=True, capture_output=True
     )
     corrmatch("train", "toy", "--steps", "6", "--log-every", "1", "--name", "short", "--system.device", "cpu")
     corrmatch("report", "runs/short", "--out", "alone/report.html", "--images", "2", "--device", "cpu")
