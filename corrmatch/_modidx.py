@@ -626,6 +626,10 @@ d = {
                 "book/trainer.html#interrupt.__exit__",
                 "corrmatch/engine/trainer.py",
             ),
+            "corrmatch.engine.trainer.Interrupt.__init__": (
+                "book/trainer.html#interrupt.__init__",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Plan": ("book/trainer.html#plan", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.Plan.__post_init__": (
                 "book/trainer.html#plan.__post_init__",
@@ -637,6 +641,7 @@ d = {
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.enough_memory": (
@@ -649,7 +654,7 @@ d = {
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.prepare": ("book/trainer.html#prepare", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.ready": ("book/trainer.html#ready", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.rehearse": ("book/trainer.html#rehearse", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.restore": ("book/trainer.html#restore", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.save": ("book/trainer.html#save", "corrmatch/engine/trainer.py"),

@@ -142,7 +142,7 @@ class Train:
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
         from corrmatch.viz.inspect import board_pictures
-        from corrmatch.engine.trainer import prepare, train
+        from corrmatch.engine.trainer import ready, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
         if main:
@@ -150,8 +150,8 @@ class Train:
         if main and (note := batch_note(self.recipe)):
             warnings.warn(note)
         if self.dry_run:
-            with processes(self.recipe.system.device) as me:
-                plan, _ = prepare(self.recipe, me, self.resume)
+            with processes(self.recipe.system.device, self.recipe.system.timeout) as me:
+                plan, _ = ready(self.recipe, me, self.resume)
             return print(
                 f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
                 f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}"
@@ -164,7 +164,7 @@ class Train:
                 f"{100 * result.last:.2f}, best {100 * result.best:.2f}"
             )
         if not result.finished:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("said")
 
 
 # %% ../nbs/howto/command_line.ipynb #8ff2a00c
@@ -455,7 +455,7 @@ class Reproduce:
             self.tables() if not self.what[0].startswith("fig") else print(self.figure(*self.what))
         except KeyboardInterrupt:
             print("corrmatch: stopped; the same command goes on", file=sys.stderr)
-            raise
+            raise KeyboardInterrupt("said") from None
 
     def tables(self):
         reproduce_tables = _reproduction("compare").reproduce_tables
@@ -571,5 +571,7 @@ def main(
             for line in str(error).splitlines():
                 print(f"corrmatch: error: {line.removeprefix('error: ')}", file=sys.stderr)
             raise SystemExit(2)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if not stop.args:
+                print("corrmatch: interrupted", file=sys.stderr)
             raise SystemExit(130)

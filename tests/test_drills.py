@@ -419,9 +419,8 @@ def test_a_run_is_not_continued_with_other_images_or_classes(tmp_path):
 
 def test_another_version_is_said_and_an_older_run_is_continued(place, monkeypatch):
     class Stop(trainer.Interrupt):
-        asked = True
-
         def __enter__(self):
+            self.asked = True
             return self
 
         def __exit__(self, *_):

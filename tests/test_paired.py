@@ -18,7 +18,7 @@ from corrmatch.engine.results import load_method
 from corrmatch.engine.runs import read_log
 from corrmatch.methods.corrmatch.propagation import propagate_regions
 from corrmatch.recipes.published import toy
-from reproduction import moments, paired, paired_summary
+from reproduction import moments, paired
 from reproduction.depthwise import Depthwise, fast_depthwise
 from reproduction.paired import BINS, accepted_shapes, histogram, inside_counts, joint_counts, judge_shapes
 from reproduction.paired_summary import at_ratio, bootstrap_weights, interval, region_counts, write_tables

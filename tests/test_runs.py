@@ -1,6 +1,7 @@
 """A run folder belongs to one process; what can be known is known before the folder is taken; whatever ends a run is said in one line."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 import pytest
 import torch
+from corrmatch import cli
+from corrmatch.data import check
 from corrmatch.data.folder import Folder
 from corrmatch.data.toy import make_toy
-from corrmatch.engine import runs, trainer
+from corrmatch.engine import processes, runs, trainer
 from corrmatch.engine.config import method_config
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import load_checkpoint, locked
@@ -256,3 +259,117 @@ def test_a_script_without_its_guard(place, method):
     assert done.returncode and len(lines) == 1 and 'if __name__ == "__main__":' in lines[0], done.stderr
     assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1], done.stderr
     assert not (place / "runs" / "unguarded").exists()
+
+
+# Interrupted
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("at", [4, 8])
+def test_ctrl_c_during_validation_ends_it_and_the_run_goes_on(place, monkeypatch, presses, at):
+    name, real, seen = f"validation {presses} {at}", trainer.pseudo_label_counts, []
+
+    def count(*args):
+        seen.append(1)
+        if len(seen) == (2 if at == 4 else 5):  # the second of three images
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+        return real(*args)
+
+    with monkeypatch.context() as m:
+        m.setattr(trainer, "pseudo_label_counts", count)
+        if presses == 1:
+            result = train(config(place, name), progress=False)
+            assert not result.finished and result.steps == at
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                train(config(place, name), progress=False)
+    assert len(seen) == (2 if at == 4 else 5), "the third image is not looked at"
+    last = load_checkpoint(place / "runs" / name / "last.pt")
+    assert last["step"] == at and last["scored"] == at - 4
+    assert train(config(place, name), resume=True, progress=False).finished
+    same_runs(place / "runs" / "whole", place / "runs" / name)
+
+
+def test_ctrl_c_while_files_are_checked_ends_at_once_and_leaves_nothing(place, monkeypatch):
+    c, real, seen = config(place, "checked"), check.check_image, []
+    c = replace(c, data=replace(c.data, check=True))
+
+    def look(*args):
+        seen.append(1)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return real(*args)
+
+    monkeypatch.setattr(check, "check_image", look)
+    monkeypatch.setattr(check.os, "cpu_count", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(c, progress=False)
+    assert 3 <= len(seen) < 27, "the rest is not read"
+    assert not (place / "runs" / "checked").exists()
+
+
+def test_an_interrupted_command_says_one_line(monkeypatch, capsys):
+    def parse(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "parse", parse)
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 130 and capsys.readouterr().err == "corrmatch: interrupted\n"
+
+
+# Many processes
+
+
+def test_one_device_for_many_processes_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "find_device", torch.device)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="--system.device cuda:1 names one device.*give --system.device cuda,"):
+        processes.processes("cuda:1").__enter__()
+
+
+def test_the_others_wait_as_long_as_the_settings_say(place, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    def group(kind, timeout):
+        raise Asked(f"{kind} {timeout.total_seconds():.0f}")
+
+    monkeypatch.setattr(processes.dist, "init_process_group", group)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    c = config(place, "waits")
+    for seconds, system in ((1800, c.system), (7200, replace(c.system, timeout=7200))):
+        with pytest.raises(Asked, match=f"gloo {seconds}"):
+            train(replace(c, system=system), progress=False)
+
+
+PAIR = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from drills import config
+from corrmatch.engine.trainer import train
+torch.set_num_threads(1)
+c = config(Path(sys.argv[1]), "half precision")
+train(replace(c, steps=2, system=replace(c.system, precision="bfloat16")), progress=False)
+"""
+
+
+def test_two_cpu_processes_in_half_precision(place):
+    (place / "pair.py").write_text(PAIR)
+    here = Path(__file__).parent
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, str(place / "pair.py"), str(place)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert load_checkpoint(place / "runs" / "half precision" / "last.pt")["step"] == 2

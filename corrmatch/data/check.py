@@ -341,7 +341,11 @@ def read_files(
     jobs = masked | {i: False for i in split.unlabelled if i not in masked}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         seen = pool.map(partial(check_image, folder), jobs, jobs.values())
-        return dict(zip(jobs, tqdm(seen, "check", len(jobs), disable=not progress)))
+        try:
+            return dict(zip(jobs, tqdm(seen, "check", len(jobs), disable=not progress)))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e002

@@ -81,10 +81,12 @@ class SystemConfig:
     recompute: bool = False  # activation checkpointing of the encoder
     fused: bool = False  # one kernel for the optimiser
     accumulate: int = 1  # parts in which a process sees its share of the batch
+    timeout: float = 1800.0  # seconds after which a silent process among several is given up
     skip_bad_steps: int = 0  # steps that may be left out where a loss or gradient is not finite, before the run stops
 
     def __post_init__(self):
         need(self.accumulate >= 1, "system.accumulate", self.accumulate, "at least 1")
+        need(self.timeout > 0, "system.timeout", self.timeout, "a positive number of seconds")
         need(self.skip_bad_steps >= 0, "system.skip_bad_steps", self.skip_bad_steps, "0 or more")
         need(
             self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"),
@@ -183,6 +185,7 @@ FREE = {
     "data.check",
     "system.device",
     "system.skip_bad_steps",
+    "system.timeout",
     "log_every",
     "save_every",
     "out",

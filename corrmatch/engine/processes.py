@@ -56,7 +56,7 @@ class processes:
     "Context manager: join the processes that torchrun started, leave them at the end."
 
     def __init__(
-        self, device: str = "auto", timeout: float = 600.0
+        self, device: str = "auto", timeout: float = 1800.0
     ):  # seconds after which a silent neighbour is given up
         self.wanted, self.timeout = device, timeout
 
@@ -67,6 +67,11 @@ class processes:
         kind = str(find_device(self.wanted))
         if world == 1:
             return Processes(device=torch.device(kind))
+        if ":" in kind:
+            raise ValueError(
+                f"--system.device {kind} names one device, but there are {world} processes: give --system.device "
+                f"{kind.partition(':')[0]}, and each takes its own"
+            )
         if kind == "cuda":
             if local >= torch.cuda.device_count():
                 raise ValueError(
@@ -90,7 +95,7 @@ class processes:
             raise ConnectionError(
                 f"process {rank} of {world}: another process is gone, or silent for "
                 f"{self.timeout:.0f} s; the report of torchrun names it. Continue with "
-                "--resume"
+                "--resume (or, if it was at work, for example reading many files, give a longer --system.timeout)"
             ) from error
 
 

@@ -20,12 +20,13 @@ __all__ = [
     "score",
     "Result",
     "Interrupt",
+    "Stopped",
     "surroundings",
     "save",
     "restore",
     "enough_memory",
     "rehearse",
-    "prepare",
+    "ready",
     "begin",
     "withdraw",
     "keep_score",
@@ -34,7 +35,7 @@ __all__ = [
 
 # %% ../../nbs/book/10_trainer.ipynb #cbe3fdf6
 import json, multiprocessing, re, shutil, signal, sys, time, warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -276,21 +277,26 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
-def score(state: TrainState, plan: Plan) -> tuple[dict, dict | None]:
-    "Evaluate on the validation images: a row of scores.csv; one of pseudo_labels.csv where pixels can be confident."
+def score(
+    state: TrainState,
+    plan: Plan,
+    interrupt: "Interrupt | None" = None,  # looked at between two images
+) -> tuple[dict, dict | None]:
+    "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
     c, me, level = plan.config, plan.me, state.method.confident_at
     views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
     counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
-    look = lambda logits, labels: counts.append(pseudo_label_counts(logits, labels, level, c.mode))
-    matrix = evaluate_views(
-        state.net,
-        views,
-        plan.folder.classes,
-        c.mode,
-        c.data.crop,
-        progress=False,
-        look=None if level is None else look,
-    )
+
+    def look(logits, labels):
+        if level is not None:
+            counts.append(pseudo_label_counts(logits, labels, level, c.mode))
+        if interrupt and interrupt.asked:
+            raise Stopped
+
+    with suppress(Stopped):
+        matrix = evaluate_views(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False, look=look)
+    if me.any(bool(interrupt and interrupt.asked)):
+        raise Stopped
     matrix.matrix = me.reduce(matrix.matrix).cpu()
     accuracy = (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()
     row = {"step": state.step, "miou": matrix.miou, "accuracy": accuracy}
@@ -317,13 +323,18 @@ class Result(NamedTuple):
 # %% ../../nbs/book/10_trainer.ipynb #110b5d23
 #| code-fold: true
 class Interrupt:
-    "Turn SIGINT and SIGTERM into a flag, so that a run can end between two steps with its state saved."
+    "Turn SIGINT and SIGTERM into a flag once there is a state to save; before, and at a second SIGINT, end."
+
+    def __init__(self, patience: float = 0.0):  # seconds in which a second SIGINT is an echo of the first
+        self.asked, self.begun, self.patience, self.old = False, False, patience, {}
 
     def __enter__(self):
-        self.asked, self.old = False, {}
-
         def ask(signum, frame):
-            self.asked = True
+            again = self.asked and signum == signal.SIGINT and time.monotonic() - self.since >= self.patience
+            if again or not self.begun:
+                raise KeyboardInterrupt
+            if not self.asked:
+                self.asked, self.since = True, time.monotonic()
 
         try:
             self.old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -334,6 +345,10 @@ class Interrupt:
     def __exit__(self, *_):
         for s, handler in self.old.items():
             signal.signal(s, handler)
+
+
+class Stopped(Exception):
+    "The run was asked to end while it validates."
 
 
 # %% ../../nbs/book/10_trainer.ipynb #fa8cbef2
@@ -406,7 +421,7 @@ def rehearse(state: TrainState, plan: Plan):
     before.restore(state)
 
 
-def prepare(
+def ready(
     config: Config, me: Processes, resume: bool = False, progress: bool = False
 ) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
@@ -449,9 +464,12 @@ def withdraw(state: TrainState, plan: Plan):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #c5af3af9
-def keep_score(state: TrainState, plan: Plan, writer, watch=None):
-    "Evaluate, write the row, keep the best checkpoint, let `watch` look."
-    row, confident = score(state, plan)
+def keep_score(state: TrainState, plan: Plan, writer, watch=None, interrupt=None) -> bool:
+    "Evaluate, write the row, keep the best checkpoint, let `watch` look; False if it was interrupted."
+    try:
+        row, confident = score(state, plan, interrupt)
+    except Stopped:
+        return False
     state.scored, state.last = state.step, row["miou"]
     if plan.me.main:
         write(plan.run, writer, "scores.csv", row)
@@ -464,6 +482,7 @@ def keep_score(state: TrainState, plan: Plan, writer, watch=None):
     if watch and plan.me.main:
         with evaluating(state.net):
             watch(state, plan, writer)
+    return True
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e59ed944
@@ -476,21 +495,23 @@ def train(
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     need_guard()
     start = time.time()
-    with processes(config.system.device) as me, Interrupt() as interrupt, enough_memory(), ExitStack() as stack:
+    with processes(config.system.device, config.system.timeout) as me, ExitStack() as stack, enough_memory():
+        interrupt = stack.enter_context(Interrupt(2.0 if me.world > 1 else 0.0))
         if me.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        plan, state = prepare(config, me, resume, progress)
+        plan, state = ready(config, me, resume, progress)
         if not resume:
             stack.callback(withdraw, state, plan)
         begin(state, plan, resume)
+        interrupt.begun = True
         writer, stop = board(plan.run, state.step) if me.main else None, False
         if writer is not None:
             stack.callback(writer.close)
         with tqdm(total=plan.total, initial=state.step, desc=config.name, disable=not (progress and me.main)) as bar:
             while not stop:
                 if state.scored < state.step and plan.to_score(state.step):
-                    keep_score(state, plan, writer, watch)
-                if state.step >= plan.total:
+                    stop = not keep_score(state, plan, writer, watch, interrupt)
+                if stop or state.step >= plan.total:
                     break
                 for batch in plan.batches(state.step):
                     epoch = state.step // plan.per_epoch
@@ -511,4 +532,5 @@ def train(
                     if config.save_every and state.step % config.save_every == 0:
                         save(state, plan, "last.pt")
                 save(state, plan, "last.pt")
-    return Result(plan.run, state.step, state.last, state.best, time.time() - start, state.step >= plan.total)
+    finished = state.step >= plan.total and not (state.scored < state.step and plan.to_score(state.step))
+    return Result(plan.run, state.step, state.last, state.best, time.time() - start, finished)

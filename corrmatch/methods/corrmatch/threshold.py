@@ -124,7 +124,7 @@ class Threshold:
 
 # %% ../../../nbs/book/08_threshold.ipynb #f5a814ee
 class DynamicThreshold(Threshold):
-    "The threshold of CorrMatch: moving average of the mean over predicted classes of their best confidence (Eq. 11, 13)."
+    "CorrMatch's threshold: moving average of the mean over predicted classes of their best confidence (Eq. 11, 13)."
 
     def move(self, evidence):
         maxima = present(evidence)
