@@ -356,6 +356,7 @@ d = {
             "corrmatch.engine.config.describe": ("reference/config.html#describe", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.differences": ("reference/config.html#differences", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.from_dict": ("reference/config.html#from_dict", "corrmatch/engine/config.py"),
+            "corrmatch.engine.config.home": ("reference/config.html#home", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.method_config": (
                 "reference/config.html#method_config",
                 "corrmatch/engine/config.py",
@@ -545,6 +546,7 @@ d = {
             "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.read_json": ("reference/runs.html#read_json", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_log": ("reference/runs.html#read_log", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.save_checkpoint": (
                 "reference/runs.html#save_checkpoint",

@@ -133,9 +133,7 @@ class Train:
         ),
     ]
     resume: FlagCreatePairsOff[bool] = False  # continue the run that lies in the run folder
-    dry_run: FlagCreatePairsOff[bool] = (
-        False  # check settings and data, try one step, say what would be done, and write nothing
-    )
+    dry_run: FlagCreatePairsOff[bool] = False  # check settings and data, try one step, say what would be done
 
     def __call__(self):
         from corrmatch.engine.config import describe
@@ -559,6 +557,8 @@ def main(
     args=None,  # list of words; default: those of the shell
 ):
     "Run a command. What the user can mend is said on stderr, one line each, with exit status 2."
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a console that lacks a letter loses no table
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"corrmatch: warning: {message}", file=sys.stderr)
         try:

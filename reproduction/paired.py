@@ -190,10 +190,12 @@ def count_moment(
     images: int = 1000,
     shapes: int = 128,  # rows of C for each image
     seed: int = 0,  # of images and rows
+    tau: float | None = None,  # in place of the threshold that the run had reached
 ) -> Path:  # the same folder
     "Count all images of a sample, in files of PART images, each with ids and CPU seconds."
     method, classes, config = load_method(path)
-    tau, stride, step = method.confident_at, method.net.backbone.output_stride, load_checkpoint(path)["step"]
+    tau = method.confident_at if tau is None else tau
+    stride, step = method.net.backbone.output_stride, load_checkpoint(path)["step"]
     views = sample_of(config, root, images, seed)
     out.mkdir(parents=True, exist_ok=True)
     about = {"run": config.name, "step": step, "tau": tau, "pairs": pairs_of(tau), "shapes": shapes, "seed": seed}

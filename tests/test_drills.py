@@ -455,7 +455,7 @@ PROGRAM = """
 import os, sys, time, torch
 from pathlib import Path
 from dataclasses import replace
-
+from corrmatch.engine import trainer
 from drills import config, die
 
 torch.set_num_threads(1)

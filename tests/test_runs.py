@@ -1,5 +1,7 @@
 """A run folder belongs to one process; what can be known is known before the folder is taken; whatever ends a run is said in one line."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -14,13 +16,14 @@ from corrmatch.data import check
 from corrmatch.data.folder import Folder
 from corrmatch.data.toy import make_toy
 from corrmatch.engine import processes, runs, trainer
-from corrmatch.engine.config import method_config
+from corrmatch.engine.config import Config, DataConfig, method_config
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import load_checkpoint, locked
 from corrmatch.engine.state import TrainState
 from corrmatch.engine.trainer import make_plan, rehearse, train
 from corrmatch.methods import methods
 from corrmatch.methods.corrmatch.method import CorrMatch
+from corrmatch.models.weights import read_file
 from corrmatch.testing import same
 from drills import child, config, dataset, ended, same_runs
 
@@ -373,3 +376,58 @@ def test_two_cpu_processes_in_half_precision(place):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert load_checkpoint(place / "runs" / "half precision" / "last.pt")["step"] == 2
+
+
+# Words that fit
+
+
+@pytest.mark.parametrize(
+    "number, todo",
+    [(errno.ENOSPC, "make room"), (errno.EACCES, "see that you may write"), (errno.ENOENT, "bring the folder back")],
+)
+def test_the_advice_fits_the_reason(tmp_path, number, todo):
+    def write(part):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OSError) as said:
+        runs.write_atomic(tmp_path / "x.json", write)
+    assert todo in str(said.value) and os.strerror(number) in str(said.value)
+    assert (todo == "make room") == ("make room" in str(said.value))
+
+
+def test_a_lost_folder_is_said(tmp_path):
+    def write(part):
+        torch.save({"step": 1}, tmp_path / "gone" / "last.pt")
+
+    (tmp_path / "run").mkdir()
+    with pytest.raises(OSError) as said, runs.writing(tmp_path / "gone" / "last.pt"):
+        write(None)
+    assert "bring the folder back" in str(said.value) and "make room" not in str(said.value)
+
+
+def test_settings_that_are_half_a_file_are_named(place):
+    c = config(place, "half")
+    (place / "runs" / "half").mkdir(parents=True)
+    (place / "runs" / "half" / "config.json").write_text('{"name":')
+    with pytest.raises(ValueError, match="half/config.json: not JSON"):
+        train(c, resume=True, progress=False)
+
+
+def test_the_home_folder_is_written_out(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    c = Config(data=DataConfig("~/voc", "~/a.txt", "~/b.txt", "~/val.txt"), out="~/runs")
+    d = c.data
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "net.pt")):
+        read_file("~/net.pt")
+    assert [c.out, d.root, d.labelled, d.unlabelled, d.val] == [
+        str(tmp_path / name) for name in ("runs", "voc", "a.txt", "b.txt", "val.txt")
+    ]
+
+
+def test_a_console_without_a_letter_loses_no_table(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(cli, "parse", lambda args: lambda: print("\u732b 50.0"))
+    cli.main([])
+    out.flush()
+    assert out.buffer.getvalue() == b"? 50.0\n"

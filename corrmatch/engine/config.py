@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "FREE",
+    "home",
     "DataConfig",
     "OptimConfig",
     "SystemConfig",
@@ -18,7 +19,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/config.ipynb #2fdff48a
-import dataclasses, difflib, math
+import dataclasses, difflib, math, os
 from dataclasses import dataclass, field
 from typing import Literal
 from .. import settings
@@ -29,6 +30,11 @@ from ..settings import need
 
 
 # %% ../../nbs/reference/config.ipynb #ad9aa441
+def home(path):
+    "A path that begins with `~`, written out; everything else as it is."
+    return os.path.expanduser(path) if isinstance(path, str) and path.startswith("~") else path
+
+
 @dataclass
 class DataConfig:
     "Which images, and how they are cut."
@@ -44,6 +50,8 @@ class DataConfig:
     workers: int = 0  # processes that load images; the numbers do not depend on it
 
     def __post_init__(self):
+        for name in ("root", "labelled", "unlabelled", "val"):
+            setattr(self, name, home(getattr(self, name)))
         need(self.crop >= 8, "data.crop", self.crop, "at least 8 pixels")
         need(
             0 < self.scale[0] <= self.scale[1], "data.scale", self.scale, "two positive factors, the smaller one first"
@@ -135,6 +143,7 @@ class Config:
     out: str = "runs"  # folder that holds the runs
 
     def __post_init__(self):
+        self.out = home(self.out)
         for name in ("batch", "epochs", "evaluate_every", "log_every"):
             need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         need(

@@ -6,9 +6,10 @@
 __all__ = [
     "BEGUN",
     "open_run",
-    "locked",
     "write_atomic",
     "save_json",
+    "read_json",
+    "locked",
     "check_plain",
     "save_checkpoint",
     "load_checkpoint",
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/runs.ipynb #e2dbc7ea
-import csv, json, os, platform, secrets, shutil, subprocess, warnings
+import csv, errno, json, os, platform, secrets, shutil, subprocess, warnings
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -57,6 +58,80 @@ def open_run(
     ):
         raise FileExistsError(f"{folder} exists and is no run folder; choose another --name or --out")
     return folder
+
+
+# %% ../../nbs/reference/runs.ipynb #794e51b3
+# what helps against an error of the system
+REMEDIES = {
+    **dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), "make room"),
+    **dict.fromkeys(("EACCES", "EPERM", "EROFS"), "see that you may write there"),
+    **dict.fromkeys(("ENOENT", "ENOTDIR", "ESTALE"), "bring the folder back"),
+}
+
+
+@contextmanager
+def writing(path):
+    "A write that fails is said in one line: which file, why, what to do."
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        folder, number, why = (
+            Path(path).parent,
+            getattr(error, "errno", None),
+            getattr(error, "strerror", None) or error,
+        )
+        if isinstance(error, RuntimeError):  # of torch.save, which hides the reason
+            number, why = errno.ENOENT, "its folder is gone"
+            if folder.is_dir():
+                number, why = errno.ENOSPC, f"{shutil.disk_usage(folder).free >> 20} MB are free there"
+                if not os.access(folder, os.W_OK):
+                    number, why = errno.EACCES, os.strerror(errno.EACCES)
+        todo = REMEDIES.get(errno.errorcode.get(number), "see to it")
+        raise OSError(
+            f"{path}: cannot be written ({why}); what was saved before is whole: {todo}, then continue with --resume"
+        ) from error
+
+
+# %% ../../nbs/reference/runs.ipynb #519ad8a4
+def write_atomic(path, write):
+    "Call `write(temporary path)`, then rename: a reader sees the old file or the new one, never half of one."
+    path, part = Path(path), Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # nobody else's
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing(path):
+            write(part)
+            with open(part, "r+b") as f:
+                os.fsync(f.fileno())
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+# %% ../../nbs/reference/runs.ipynb #6f37b0e1
+def sync_folder(folder):
+    "Have the names in a folder written to the disk, where the system can do that."
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# %% ../../nbs/reference/runs.ipynb #a8f9f04a
+def save_json(path, value):
+    "Write a value as readable JSON, atomically."
+    write_atomic(path, lambda part: part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
+
+
+# %% ../../nbs/reference/runs.ipynb #5f0ac1f0
+def read_json(path):
+    "Read a JSON file; one that is none is named."
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); it may be half a file: bring back a whole one") from None
 
 
 # %% ../../nbs/reference/runs.ipynb #5f0ac1d2
@@ -141,56 +216,6 @@ def locked(
         with suppress(OSError):
             for path in made:
                 path.rmdir()
-
-
-# %% ../../nbs/reference/runs.ipynb #794e51b3
-@contextmanager
-def writing(path):
-    "A write that fails is said in one line: which file, why, what to do."
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or (
-            f"{shutil.disk_usage(Path(path).parent).free >> 20} MB are free there"
-            if isinstance(error, RuntimeError)
-            else error
-        )
-        raise OSError(
-            f"{path}: cannot be written ({why}); what was saved before is whole: make room, then continue with --resume"
-        ) from error
-
-
-# %% ../../nbs/reference/runs.ipynb #519ad8a4
-def write_atomic(path, write):
-    "Call `write(temporary path)`, then rename: a reader sees the old file or the new one, never half of one."
-    path, part = Path(path), Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # nobody else's
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with writing(path):
-            write(part)
-            with open(part, "r+b") as f:
-                os.fsync(f.fileno())
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-# %% ../../nbs/reference/runs.ipynb #6f37b0e1
-def sync_folder(folder):
-    "Have the names in a folder written to the disk, where the system can do that."
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-# %% ../../nbs/reference/runs.ipynb #a8f9f04a
-def save_json(path, value):
-    "Write a value as readable JSON, atomically."
-    write_atomic(path, lambda part: part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
 
 
 # %% ../../nbs/reference/runs.ipynb #629dcdd6

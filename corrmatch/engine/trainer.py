@@ -54,6 +54,7 @@ from corrmatch.engine.runs import (
     load_checkpoint,
     locked,
     open_run,
+    read_json,
     read_log,
     save_checkpoint,
     save_json,
@@ -82,7 +83,7 @@ def open_data(
     d = config.data
     if not d.root:
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
-    root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root)
+    root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root).expanduser()
     if d.root == "toy" and not (root / "classes.txt").exists():
         try:
             make_toy(root)
@@ -210,9 +211,7 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
-    if resume and (
-        lines := differences(to_dict(from_dict(Config, json.loads((run / "config.json").read_text()))), to_dict(config))
-    ):
+    if resume and (lines := differences(to_dict(from_dict(Config, read_json(run / "config.json"))), to_dict(config))):
         raise ValueError(
             f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
         )

@@ -108,7 +108,7 @@ _numbers = [
 
 def read_file(file):
     "What is in a file of weights: tensors and plain values. Nothing in it is run."
-    file = Path(file)
+    file = Path(file).expanduser()
     if not file.exists():
         raise FileNotFoundError(f"{file}: there is no such file of weights")
     if wrong := plainly_wrong(file):
