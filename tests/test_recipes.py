@@ -113,12 +113,14 @@ def check_run(run, name, crop, steps=3):
     assert all(t.isfinite().all() for t in load_checkpoint(run / "last.pt")["method"].values() if torch.is_tensor(t))
 
 
-# Nothing shrunk, up to the first step
+# The lists and the length as they are, up to the first step
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if kind(n) in ("voc", "cityscapes")])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=slow_after_first(n)) for n in RECIPES if kind(n) in ("voc", "cityscapes")]
+)
 def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
-    said = succeeds(f"train {name} --data.root {root(name)} --data.no-check --out {tmp_path} --dry-run")
+    said = succeeds(f"train {name} --data.root {root(name)} --data.no-check --out {tmp_path} {LIGHT} --dry-run")
     c, (_, total, val) = RECIPES[name].make(), TRAINING[kind(name)]
     n = len(protocol(c.data.labelled).labelled)
     steps = c.epochs * ((total - n) // c.batch)
@@ -132,7 +134,7 @@ def test_the_lists_and_the_length_of_a_published_recipe(name, root, tmp_path):
 @pytest.mark.parametrize("name", ["camvid_cpu", "camvid"])
 def test_the_lists_and_the_length_of_a_camvid_recipe(name, root, tmp_path):
     # 468 files: they are all read
-    said = succeeds(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
+    said = succeeds(f"train {name} --data.root {root(name)} --out {tmp_path} {LIGHT} --dry-run")
     c = RECIPES[name].make()
     assert (
         "46 labelled, 321 unlabelled, 101 validation images, no errors; "
@@ -174,4 +176,4 @@ def test_the_crop_of_the_paper(name, crop, root, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["voc_aug_662_321", "cityscapes_100"])
 def test_every_file_of_a_published_recipe_is_read_and_sound(name, root, tmp_path):
-    assert "no errors" in succeeds(f"train {name} --data.root {root(name)} --out {tmp_path} --dry-run")
+    assert "no errors" in succeeds(f"train {name} --data.root {root(name)} --out {tmp_path} {LIGHT} --dry-run")
