@@ -21,6 +21,11 @@ from corrmatch.engine.runs import load_checkpoint, read_log
 from corrmatch.data.splits import TRAINING, packaged, protocol, write_ids
 
 ANIMALS_VAL = packaged("voc_animals", "val")[0]
+# a dry run tries one step: with a small network and crop, and the lists and the batch of the recipe
+LIGHT = (
+    "--data.workers 0 --data.crop 33 --data.partner batch --model.encoder resnet18 --model.width 4 --model.channels 8 "
+    "--model.low-channels 4 --model.weights None --method.projection 8 --method.num-shapes 4"
+)
 SMALL = (
     "--data.no-check --data.workers 0 --model.encoder resnet18 --model.width 4 --model.channels 8 "
     "--model.low-channels 4 --model.weights None "
