@@ -1,8 +1,5 @@
 "All loss terms and their gradients against the authors' implementation, from raw predictions to the total."
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,23 +8,12 @@ from corrmatch.nn.losses import OHEM
 from corrmatch.methods.corrmatch.method import Predictions, Pseudo, corrmatch_loss
 from corrmatch.methods.corrmatch.propagation import propagate_regions
 from corrmatch.methods.corrmatch.threshold import DynamicThreshold
+from replay import GOLDEN, NAMES
 
-FULL = Path(os.environ.get("CORRMATCH_GOLDEN", Path(__file__).parents[2] / "shared" / "golden")) / "losses.safetensors"
+FULL = GOLDEN / "losses.safetensors"
 pytestmark = pytest.mark.skipif(
     not FULL.exists(), reason="the full reference tensors are not here (set CORRMATCH_GOLDEN to their folder)"
 )
-NAMES = {
-    "loss_x": "sup_hard",
-    "loss_x_corr": "sup_corr",
-    "loss_u_s1": "unsup_hard",
-    "loss_u_corr_s1": "unsup_corr_s",
-    "loss_u_corr_w": "unsup_corr_w",
-    # recorded name -> ours
-    "loss_u_corr": "unsup_corr",
-    "loss_u_kl": "unsup_soft",
-    "loss_u_w_fp": "unsup_fp",
-    "loss": "total",
-}
 PRECISIONS = {"f32": (torch.float32, 1e-6), "f64": (torch.float64, 1e-12)}
 RECORDED = load_file(FULL) if FULL.exists() else {}
 CASES = sorted({k.split(".")[0] for k in RECORDED if ".loss_" in k}) or ["none"]
