@@ -327,6 +327,7 @@ d = {
             "corrmatch.data.views.three_boxes": ("book/views.html#three_boxes", "corrmatch/data/views.py"),
             "corrmatch.data.views.to_labels": ("book/views.html#to_labels", "corrmatch/data/views.py"),
             "corrmatch.data.views.uniform": ("book/views.html#uniform", "corrmatch/data/views.py"),
+            "corrmatch.data.views.wide_box": ("book/views.html#wide_box", "corrmatch/data/views.py"),
         },
         "corrmatch.engine.config": {
             "corrmatch.engine.config.Config": ("reference/config.html#config", "corrmatch/engine/config.py"),
@@ -732,6 +733,7 @@ d = {
             "corrmatch.methods.base.Clock": ("methods/template.html#clock", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.count": ("methods/template.html#clock.count", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.epoch": ("methods/template.html#clock.epoch", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock.gather": ("methods/template.html#clock.gather", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.generator": (
                 "methods/template.html#clock.generator",
                 "corrmatch/methods/base.py",
@@ -762,6 +764,10 @@ d = {
             ),
             "corrmatch.methods.base.Method.param_groups": (
                 "methods/template.html#method.param_groups",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.phases_at": (
+                "methods/template.html#method.phases_at",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Method.predictor": (
@@ -1248,12 +1254,20 @@ d = {
                 "reference/segmenter.html#segmenter.forward",
                 "corrmatch/models/base.py",
             ),
+            "corrmatch.models.base.Segmenter.join": (
+                "reference/segmenter.html#segmenter.join",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter.mixed": (
                 "reference/segmenter.html#segmenter.mixed",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.param_groups": (
                 "reference/segmenter.html#segmenter.param_groups",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.predict": (
+                "reference/segmenter.html#segmenter.predict",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.set_recompute": (
@@ -1285,12 +1299,12 @@ d = {
                 "book/model.html#deeplabv3plus.__init__",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
-                "book/model.html#deeplabv3plus.compile_parts",
+            "corrmatch.models.deeplab.DeepLabV3Plus.beside": (
+                "book/model.html#deeplabv3plus.beside",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.decode": (
-                "book/model.html#deeplabv3plus.decode",
+            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
+                "book/model.html#deeplabv3plus.compile_parts",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encode": (
@@ -1299,6 +1313,14 @@ d = {
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encoder_parameters": (
                 "book/model.html#deeplabv3plus.encoder_parameters",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.join": (
+                "book/model.html#deeplabv3plus.join",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.predict": (
+                "book/model.html#deeplabv3plus.predict",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.set_recompute": (
@@ -1466,6 +1488,14 @@ d = {
             ),
             "corrmatch.nn.losses.soft_loss": ("book/consistency.html#soft_loss", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.supervised_loss": ("book/consistency.html#supervised_loss", "corrmatch/nn/losses.py"),
+        },
+        "corrmatch.nn.percentile": {
+            "corrmatch.nn.percentile.above": ("reference/percentile.html#above", "corrmatch/nn/percentile.py"),
+            "corrmatch.nn.percentile.below": ("reference/percentile.html#below", "corrmatch/nn/percentile.py"),
+            "corrmatch.nn.percentile.percentile": (
+                "reference/percentile.html#percentile",
+                "corrmatch/nn/percentile.py",
+            ),
         },
         "corrmatch.recipes.published": {
             "corrmatch.recipes.published.Recipe": ("reference/recipes.html#recipe", "corrmatch/recipes/published.py"),

@@ -187,7 +187,8 @@ def image_forwards(
 
     nets = [m for m in method.modules() if hasattr(m, "backbone")]
     hooks = [part.register_forward_hook(f) for m in nets for part, f in ((m.backbone, encoder), (m.head, decoder))]
-    method("main", batch, clock)
+    for phase in method.phases_at(clock):
+        method(phase, batch, clock)
     for hook in hooks:
         hook.remove()
     b = len(batch["image_x"])

@@ -20,6 +20,7 @@ __all__ = [
     "cutmix_box",
     "epoch_order",
     "three_boxes",
+    "wide_box",
     "Views",
     "TrainingViews",
     "batches",
@@ -204,7 +205,18 @@ def three_boxes(
     return mask
 
 
-BOXES = {"area": cutmix_box, "three": three_boxes}  # rules of the CutMix box
+def wide_box(
+    size: int,  # side of the crop
+) -> torch.Tensor:  # (size,size) bool
+    "A box of half the area; its width is uniform from half to the whole side (U2PL)."
+    share = uniform(0.5, 1.0)
+    h, w = round(0.5 / share * size), round(share * size)
+    box, y, x = torch.zeros(size, size, dtype=torch.bool), integer(0, size - h), integer(0, size - w)
+    box[y : y + h, x : x + w] = True
+    return box
+
+
+BOXES = {"area": cutmix_box, "three": three_boxes, "wide": wide_box}  # rules of the CutMix box
 
 
 # %% ../../nbs/book/03_views.ipynb #c069c39d
@@ -214,7 +226,7 @@ class Views:
 
     unlabelled: bool = True  # unlabelled images at all
     strong: int = 1  # strong views of an unlabelled crop, each with a box of its own
-    box: Literal["area", "three"] | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
+    box: Literal["area", "three", "wide"] | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
     labelled_strong: bool = False  # a strong view of the labelled crop, too
 
 

@@ -409,12 +409,12 @@ def enough_memory():
 
 
 def rehearse(state: TrainState, plan: Plan):
-    "Try one forward and backward of the first batch; the state stays as it is."
+    "Try one forward and backward of the first batch, as in the last step, when all is on; the state stays as it is."
     before, system = Rollback(state), plan.config.system
-    clock = Clock(0, plan.total, plan.per_epoch, plan.config.seed, system.accumulate, plan.me)
+    clock = Clock(plan.total - 1, plan.total, plan.per_epoch, plan.config.seed, system.accumulate, plan.me)
     torch.manual_seed(step_seed("step", plan.config.seed, 0, plan.me.rank))
     batch = next(plan.batches(0, workers=0))
-    for phase in state.method.phases:
+    for phase in state.method.phases_at(clock):
         gradients(state, phase, batch, clock)
     state.method.zero_grad(set_to_none=True)
     before.restore(state)

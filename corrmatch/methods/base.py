@@ -112,6 +112,14 @@ class Clock:
         "Joins a tensor over all processes, without gradient; op is sum, max or mean."
         return None if self.dist.world == 1 else lambda x: self.dist.reduce(x, op)
 
+    @property
+    def gather(self) -> Callable | None:
+        "Stacks the tensors of all processes, which have one shape: x -> (processes, *x.shape), without gradient."
+        dist = self.dist
+        own = lambda x, rank: x.detach() if rank == dist.rank else torch.zeros_like(x)
+        stacked = lambda x: dist.reduce(torch.stack([own(x, rank) for rank in range(dist.world)]), "sum")
+        return None if dist.world == 1 else stacked
+
 
 # %% ../../nbs/methods/template.ipynb #fe045b51
 def weighted_sum(
@@ -150,6 +158,13 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
 
+    def phases_at(
+        self,
+        clock: Clock,
+    ) -> tuple[str, ...]:
+        "The phases of this step, all by default; together they name the same terms and logs in every step."
+        return self.phases
+
     def forward(
         self,
         phase: str,  # one of `phases`
@@ -182,7 +197,7 @@ class Method(nn.Module):
     def param_groups(
         self,
         optim,  # with lr and head_factor
-    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups
+    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups; "power" in a group: of its decay, 0 for none
         "What each optimiser moves; by default one moves all: encoders at the base rate, the rest as heads."
         groups = [g for m in self.children() if isinstance(m, Segmenter) for g in m.param_groups(optim)]
         known = {id(p) for g in groups for p in g["params"]}
