@@ -797,6 +797,32 @@ d = {
             "corrmatch.methods.base.weighted_sum": ("methods/template.html#weighted_sum", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.with_source": ("methods/template.html#with_source", "corrmatch/methods/base.py"),
         },
+        "corrmatch.methods.ccvc": {
+            "corrmatch.methods.ccvc.CCVC": ("methods/ccvc.html#ccvc", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.__init__": ("methods/ccvc.html#ccvc.__init__", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.both": ("methods/ccvc.html#ccvc.both", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.consistency": (
+                "methods/ccvc.html#ccvc.consistency",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVC.forward": ("methods/ccvc.html#ccvc.forward", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.strong": ("methods/ccvc.html#ccvc.strong", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.targets": ("methods/ccvc.html#ccvc.targets", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVCConfig": ("methods/ccvc.html#ccvcconfig", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVCConfig.__post_init__": (
+                "methods/ccvc.html#ccvcconfig.__post_init__",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVCConfig.unlabelled_off": (
+                "methods/ccvc.html#ccvcconfig.unlabelled_off",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVCConfig.views": (
+                "methods/ccvc.html#ccvcconfig.views",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.discrepancy": ("methods/ccvc.html#discrepancy", "corrmatch/methods/ccvc.py"),
+        },
         "corrmatch.methods.corrmatch.correlation": {
             "corrmatch.methods.corrmatch.correlation.Correlation": (
                 "book/correlation.html#correlation",
@@ -1159,6 +1185,28 @@ d = {
             "corrmatch.methods.fixmatch.FixMatchConfig.unlabelled_off": (
                 "methods/fixmatch.html#fixmatchconfig.unlabelled_off",
                 "corrmatch/methods/fixmatch.py",
+            ),
+        },
+        "corrmatch.methods.gta": {
+            "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.after": ("methods/gta.html#gta.after", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.assist": ("methods/gta.html#gta.assist", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.forward": ("methods/gta.html#gta.forward", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.optimizer_of": ("methods/gta.html#gta.optimizer_of", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.param_groups": ("methods/gta.html#gta.param_groups", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.paste": ("methods/gta.html#gta.paste", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.phases_at": ("methods/gta.html#gta.phases_at", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.predictor": ("methods/gta.html#gta.predictor", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.warm_steps": ("methods/gta.html#gta.warm_steps", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTAConfig": ("methods/gta.html#gtaconfig", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTAConfig.__post_init__": (
+                "methods/gta.html#gtaconfig.__post_init__",
+                "corrmatch/methods/gta.py",
+            ),
+            "corrmatch.methods.gta.GTAConfig.unlabelled_off": (
+                "methods/gta.html#gtaconfig.unlabelled_off",
+                "corrmatch/methods/gta.py",
             ),
         },
         "corrmatch.methods.mean_teacher": {

@@ -30,11 +30,21 @@ def percentile(
     return ordered[low].lerp(ordered[min(low + 1, len(ordered) - 1)], place - low)
 
 
-def above(values: Tensor, percent: float, valid: Tensor, gather: Callable | None = None) -> Tensor:  # (B,H,W) bool
+def above(
+    values: Tensor,  # (B,H,W)
+    percent: float,  # that is left out
+    valid: Tensor,  # (B,H,W) bool
+    gather: Callable | None = None,  # as in `percentile`
+) -> Tensor:  # (B,H,W) bool
     "Valid pixels whose value is larger than the percentile: without the least confident ones."
     return valid & (values > percentile(values, percent, valid, gather))
 
 
-def below(values: Tensor, percent: float, valid: Tensor, gather: Callable | None = None) -> Tensor:  # (B,H,W) bool
+def below(
+    values: Tensor,  # (B,H,W)
+    percent: float,  # that is kept
+    valid: Tensor,  # (B,H,W) bool
+    gather: Callable | None = None,  # as in `percentile`
+) -> Tensor:  # (B,H,W) bool
     "Valid pixels whose value is smaller than the percentile: without those of the largest entropy."
     return valid & (values < percentile(values, percent, valid, gather))
