@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["GTAConfig", "GTA"]
 
-# %% ../../nbs/methods/gta.ipynb #086a849a
+# %% ../../nbs/methods/gta.ipynb #3027ccf7
 from dataclasses import dataclass
 import torch
 from ..data.views import Views
@@ -17,7 +17,7 @@ from ..nn.percentile import above
 from ..settings import need
 
 
-# %% ../../nbs/methods/gta.ipynb #2361e24c
+# %% ../../nbs/methods/gta.ipynb #7e8cb6ae
 @dataclass
 class GTAConfig(MethodConfig):
     "Settings of GTA."
@@ -26,7 +26,7 @@ class GTAConfig(MethodConfig):
     warmup: float = 1.0  # epochs of labelled images alone, before
     drop: float = 20.0  # per cent of the pixels, the least confident ones, that are no targets
     mixed: float = 0.5  # probability that a batch gets CutMix
-    representation: float = 0.999  # share of the student's features that stays when they follow the assistant's
+    representation: float = 0.999  # share of the student's features that stays when they follow the assistant's; 1: all
     momentum: float = 0.999  # share of the teacher that stays
     tied_classifier: bool = False  # student and assistant share the mask predictor, as in the published code
     ta_constant_rate: bool = False  # the assistant's learning rate does not decay, as in the published code
@@ -99,10 +99,8 @@ class GTA(Method):
 
     def assist(self, batch, clock):
         "The assistant's loss, and the share of the pixels that are targets."
-        images, b = (
-            torch.cat([batch["image_x"], self.paste(batch, clock, "image_w", "image_w_mix")]),
-            len(batch["image_x"]),
-        )
+        b, mixed = len(batch["image_x"]), self.paste(batch, clock, "image_w", "image_w_mix")
+        images = torch.cat([batch["image_x"], mixed])
         with torch.no_grad():
             self.teacher.eval()
             given = {k: pseudo_label(self.teacher(batch[k]))[0] for k in ("image_w", "image_w_mix") if k in batch}
@@ -132,7 +130,7 @@ class GTA(Method):
                 copy.load_state_dict(self.net.state_dict())
         elif phase == "student":
             follow(self.teacher, self.net, warm_momentum(done, c.momentum))
-        else:
+        elif c.representation < 1:
             for name, part in self.net.named_children():
                 if name not in self.net.last_layers:
                     follow(part, self.assistant.get_submodule(name), warm_momentum(done, c.representation))
