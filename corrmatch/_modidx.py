@@ -727,6 +727,49 @@ d = {
             "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
         },
+        "corrmatch.methods.augseg": {
+            "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
+            "corrmatch.methods.augseg.AugSeg.__init__": (
+                "methods/augseg.html#augseg.__init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.after": (
+                "methods/augseg.html#augseg.after",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.confident_at": (
+                "methods/augseg.html#augseg.confident_at",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.forward": (
+                "methods/augseg.html#augseg.forward",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.mixed": (
+                "methods/augseg.html#augseg.mixed",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.predictor": (
+                "methods/augseg.html#augseg.predictor",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.score": (
+                "methods/augseg.html#augseg.score",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig": (
+                "methods/augseg.html#augsegconfig",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.__post_init__": (
+                "methods/augseg.html#augsegconfig.__post_init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.unlabelled_off": (
+                "methods/augseg.html#augsegconfig.unlabelled_off",
+                "corrmatch/methods/augseg.py",
+            ),
+        },
         "corrmatch.methods.base": {
             "corrmatch.methods.base.Alone": ("methods/template.html#alone", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Alone.reduce": ("methods/template.html#alone.reduce", "corrmatch/methods/base.py"),
@@ -1124,6 +1167,56 @@ d = {
                 "corrmatch/methods/cps.py",
             ),
             "corrmatch.methods.cps.CPSConfig.views": ("methods/cps.html#cpsconfig.views", "corrmatch/methods/cps.py"),
+        },
+        "corrmatch.methods.cutmix_seg": {
+            "corrmatch.methods.cutmix_seg.CutMixSeg": (
+                "methods/cutmix_seg.html#cutmixseg",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.__init__": (
+                "methods/cutmix_seg.html#cutmixseg.__init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.after": (
+                "methods/cutmix_seg.html#cutmixseg.after",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.confident_at": (
+                "methods/cutmix_seg.html#cutmixseg.confident_at",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.consistency": (
+                "methods/cutmix_seg.html#cutmixseg.consistency",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.forward": (
+                "methods/cutmix_seg.html#cutmixseg.forward",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.mixed": (
+                "methods/cutmix_seg.html#cutmixseg.mixed",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.predictor": (
+                "methods/cutmix_seg.html#cutmixseg.predictor",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig": (
+                "methods/cutmix_seg.html#cutmixsegconfig",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.__post_init__": (
+                "methods/cutmix_seg.html#cutmixsegconfig.__post_init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.unlabelled_off": (
+                "methods/cutmix_seg.html#cutmixsegconfig.unlabelled_off",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.views": (
+                "methods/cutmix_seg.html#cutmixsegconfig.views",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
         },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
