@@ -209,6 +209,7 @@ CITYSCAPES = {
     "corrmatch": {"threshold": "fixed", "threshold_init": 0.0},
     "fixmatch": {"threshold": 0.0},
     "unimatch": {"threshold": 0.0},
+    "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
 }
 
