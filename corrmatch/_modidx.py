@@ -320,6 +320,7 @@ d = {
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
             "corrmatch.data.views.normalise": ("book/views.html#normalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.random_operations": ("book/views.html#random_operations", "corrmatch/data/views.py"),
             "corrmatch.data.views.resize_crop_flip": ("book/views.html#resize_crop_flip", "corrmatch/data/views.py"),
             "corrmatch.data.views.scaled_size": ("book/views.html#scaled_size", "corrmatch/data/views.py"),
             "corrmatch.data.views.seeded": ("book/views.html#seeded", "corrmatch/data/views.py"),
@@ -327,7 +328,6 @@ d = {
             "corrmatch.data.views.three_boxes": ("book/views.html#three_boxes", "corrmatch/data/views.py"),
             "corrmatch.data.views.to_labels": ("book/views.html#to_labels", "corrmatch/data/views.py"),
             "corrmatch.data.views.uniform": ("book/views.html#uniform", "corrmatch/data/views.py"),
-            "corrmatch.data.views.wide_box": ("book/views.html#wide_box", "corrmatch/data/views.py"),
         },
         "corrmatch.engine.config": {
             "corrmatch.engine.config.Config": ("reference/config.html#config", "corrmatch/engine/config.py"),
@@ -726,6 +726,49 @@ d = {
             "corrmatch.extras.report.shares": ("reference/report.html#shares", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
+        },
+        "corrmatch.methods.augseg": {
+            "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
+            "corrmatch.methods.augseg.AugSeg.__init__": (
+                "methods/augseg.html#augseg.__init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.after": (
+                "methods/augseg.html#augseg.after",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.confident_at": (
+                "methods/augseg.html#augseg.confident_at",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.forward": (
+                "methods/augseg.html#augseg.forward",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.mixed": (
+                "methods/augseg.html#augseg.mixed",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.predictor": (
+                "methods/augseg.html#augseg.predictor",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.score": (
+                "methods/augseg.html#augseg.score",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig": (
+                "methods/augseg.html#augsegconfig",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.__post_init__": (
+                "methods/augseg.html#augsegconfig.__post_init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.unlabelled_off": (
+                "methods/augseg.html#augsegconfig.unlabelled_off",
+                "corrmatch/methods/augseg.py",
+            ),
         },
         "corrmatch.methods.base": {
             "corrmatch.methods.base.Alone": ("methods/template.html#alone", "corrmatch/methods/base.py"),
@@ -1156,6 +1199,56 @@ d = {
             ),
             "corrmatch.methods.cps.CPSConfig.views": ("methods/cps.html#cpsconfig.views", "corrmatch/methods/cps.py"),
         },
+        "corrmatch.methods.cutmix_seg": {
+            "corrmatch.methods.cutmix_seg.CutMixSeg": (
+                "methods/cutmix_seg.html#cutmixseg",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.__init__": (
+                "methods/cutmix_seg.html#cutmixseg.__init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.after": (
+                "methods/cutmix_seg.html#cutmixseg.after",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.confident_at": (
+                "methods/cutmix_seg.html#cutmixseg.confident_at",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.consistency": (
+                "methods/cutmix_seg.html#cutmixseg.consistency",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.forward": (
+                "methods/cutmix_seg.html#cutmixseg.forward",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.mixed": (
+                "methods/cutmix_seg.html#cutmixseg.mixed",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.predictor": (
+                "methods/cutmix_seg.html#cutmixseg.predictor",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig": (
+                "methods/cutmix_seg.html#cutmixsegconfig",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.__post_init__": (
+                "methods/cutmix_seg.html#cutmixsegconfig.__post_init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.unlabelled_off": (
+                "methods/cutmix_seg.html#cutmixsegconfig.unlabelled_off",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.views": (
+                "methods/cutmix_seg.html#cutmixsegconfig.views",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1510,11 +1603,16 @@ d = {
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
         "corrmatch.nn.cutmix": {
+            "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.half_box": ("reference/cutmix.html#half_box", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.mix": ("reference/cutmix.html#mix", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.pseudo_label": ("reference/cutmix.html#pseudo_label", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.wide_box": ("reference/cutmix.html#wide_box", "corrmatch/nn/cutmix.py"),
         },
         "corrmatch.nn.ema": {
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
+            "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.warm_momentum": ("reference/ema.html#warm_momentum", "corrmatch/nn/ema.py"),
         },

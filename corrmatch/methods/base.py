@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from ..data.views import Views
 from ..models.base import Segmenter
+from ..nn.ema import frozen_logits
 from ..nn.losses import OHEM, supervised_loss
 from ..settings import need
 
@@ -219,12 +220,7 @@ def with_source(
     if "image_w_mix" not in batch:
         own = {k: k for k in batch if k.startswith("image_s")} | {"image_w": "image_w", "valid": "valid_u"}
         return batch | {f"{name}_mix": batch[key].roll(1, 0) for name, key in own.items() if key in batch}, None
-    training = net.training
-    net.eval()
-    with torch.no_grad():
-        logits = net(batch["image_w_mix"])
-    net.train(training)
-    return batch, logits
+    return batch, frozen_logits(net, batch["image_w_mix"])
 
 
 # %% ../../nbs/methods/template.ipynb #59852619
