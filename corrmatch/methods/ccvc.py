@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["discrepancy", "CCVCConfig", "CCVC"]
 
-# %% ../../nbs/methods/ccvc.ipynb #8fd96772
+# %% ../../nbs/methods/ccvc.ipynb #6b1bf687
 from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import need
 
 
-# %% ../../nbs/methods/ccvc.ipynb #e8bf3950
+# %% ../../nbs/methods/ccvc.ipynb #8b89aec8
 def discrepancy(
     a: Tensor,  # (B,C,h,w) features of one branch
     b: Tensor,  # the same shape: features of the other
