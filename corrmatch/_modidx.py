@@ -1275,6 +1275,7 @@ d = {
                 "reference/network.html#build_segmenter",
                 "corrmatch/models/build.py",
             ),
+            "corrmatch.models.build.freeze": ("reference/network.html#freeze", "corrmatch/models/build.py"),
         },
         "corrmatch.models.deeplab": {
             "corrmatch.models.deeplab.ASPP": ("book/model.html#aspp", "corrmatch/models/deeplab.py"),
@@ -1442,6 +1443,23 @@ d = {
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix.mix": ("reference/cutmix.html#mix", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.pseudo_label": ("reference/cutmix.html#pseudo_label", "corrmatch/nn/cutmix.py"),
+        },
+        "corrmatch.nn.depthwise": {
+            "corrmatch.nn.depthwise.Depthwise": ("reference/depthwise.html#depthwise", "corrmatch/nn/depthwise.py"),
+            "corrmatch.nn.depthwise.Depthwise.backward": (
+                "reference/depthwise.html#depthwise.backward",
+                "corrmatch/nn/depthwise.py",
+            ),
+            "corrmatch.nn.depthwise.Depthwise.forward": (
+                "reference/depthwise.html#depthwise.forward",
+                "corrmatch/nn/depthwise.py",
+            ),
+            "corrmatch.nn.depthwise._forward": ("reference/depthwise.html#_forward", "corrmatch/nn/depthwise.py"),
+            "corrmatch.nn.depthwise._plain": ("reference/depthwise.html#_plain", "corrmatch/nn/depthwise.py"),
+            "corrmatch.nn.depthwise.fast_depthwise": (
+                "reference/depthwise.html#fast_depthwise",
+                "corrmatch/nn/depthwise.py",
+            ),
         },
         "corrmatch.nn.ema": {
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
