@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.nn import functional as F
 from frame import ROOT
 
 sys.path.insert(0, str(ROOT))
