@@ -520,7 +520,10 @@ d = {
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
-            "corrmatch.engine.results.packaged": ("reference/results.html#packaged", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.packaged_runs": (
+                "reference/results.html#packaged_runs",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",

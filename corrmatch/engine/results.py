@@ -6,7 +6,7 @@
 __all__ = [
     "finish",
     "out_of",
-    "packaged",
+    "packaged_runs",
     "load_method",
     "load_run",
     "validation_views",
@@ -50,24 +50,25 @@ def out_of(run: Path, name: str) -> Path:
 
 
 # %% ../../nbs/reference/results.ipynb #61b285f6
-def packaged() -> dict[str, Path]:
+def packaged_runs() -> dict[str, Path]:
     "Name -> file of the trained methods that come with the package."
-    return {Path(str(f)).stem: Path(str(f)) for f in (files("corrmatch") / "assets" / "networks").iterdir()}
+    folder = Path(str(files("corrmatch"))) / "assets" / "networks"
+    return {file.stem: file for file in sorted(folder.glob("*.pt"))}
 
 
 def load_method(
-    run,  # run folder, a checkpoint file, or a name in `packaged()`
+    run,  # run folder, a checkpoint file, or a name in `packaged_runs()`
     which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> tuple[Method, Classes, Config]:
     "The method of a run as it was trained, with the classes and settings stored beside its weights."
     run = Path(run)
     if not run.exists():
-        run = packaged().get(str(run), run)
+        run = packaged_runs().get(str(run), run)
     if not run.exists():
         raise FileNotFoundError(
             f"{run}: there is no such run folder or checkpoint, and no trained network of this name "
-            f"comes with the package ({', '.join(packaged())} does)"
+            f"comes with the package ({', '.join(packaged_runs()) or 'none does'})"
         )
     path = run if run.is_file() else run / f"{which}.pt"
     if which == "best" and not path.exists():
