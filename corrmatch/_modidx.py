@@ -789,6 +789,8 @@ d = {
                 "methods/template.html#methodconfig.unlabelled_off",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base._load_module": ("methods/template.html#_load_module", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.load_plugins": ("methods/template.html#load_plugins", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.registered": ("methods/template.html#registered", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
