@@ -1757,6 +1757,7 @@ d = {
             "corrmatch.testing.seconds": ("reference/testing.html#seconds", "corrmatch/testing.py"),
             "corrmatch.testing.shake": ("reference/testing.html#shake", "corrmatch/testing.py"),
             "corrmatch.testing.tell": ("reference/testing.html#tell", "corrmatch/testing.py"),
+            "corrmatch.testing.tiny_method": ("reference/testing.html#tiny_method", "corrmatch/testing.py"),
         },
         "corrmatch.viz.curves": {
             "corrmatch.viz.curves.bars": ("reference/curves.html#bars", "corrmatch/viz/curves.py"),
