@@ -508,7 +508,10 @@ d = {
                 "reference/processes.html#processes.__init__",
                 "corrmatch/engine/processes.py",
             ),
-            "corrmatch.engine.processes.share": ("reference/processes.html#share", "corrmatch/engine/processes.py"),
+            "corrmatch.engine.processes.wrap_ddp": (
+                "reference/processes.html#wrap_ddp",
+                "corrmatch/engine/processes.py",
+            ),
         },
         "corrmatch.engine.results": {
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
@@ -560,23 +563,35 @@ d = {
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
         },
         "corrmatch.engine.state": {
-            "corrmatch.engine.state.Record": ("reference/state.html#record", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.__init__": (
-                "reference/state.html#record.__init__",
+            "corrmatch.engine.state.MetricLogger": ("reference/state.html#metriclogger", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.MetricLogger.__init__": (
+                "reference/state.html#metriclogger.__init__",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.add": ("reference/state.html#record.add", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.joined": ("reference/state.html#record.joined", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.load_state_dict": (
-                "reference/state.html#record.load_state_dict",
+            "corrmatch.engine.state.MetricLogger.add": (
+                "reference/state.html#metriclogger.add",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.means": ("reference/state.html#record.means", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.state_dict": (
-                "reference/state.html#record.state_dict",
+            "corrmatch.engine.state.MetricLogger.joined": (
+                "reference/state.html#metriclogger.joined",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.values": ("reference/state.html#record.values", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.MetricLogger.load_state_dict": (
+                "reference/state.html#metriclogger.load_state_dict",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.means": (
+                "reference/state.html#metriclogger.means",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.state_dict": (
+                "reference/state.html#metriclogger.state_dict",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.values": (
+                "reference/state.html#metriclogger.values",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.Rollback": ("reference/state.html#rollback", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.Rollback.__init__": (
                 "reference/state.html#rollback.__init__",
@@ -607,13 +622,16 @@ d = {
             "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.ids_of": ("reference/state.html#ids_of", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.left_out": ("reference/state.html#left_out", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.make_optimizers": (
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.skip_if_not_finite": (
+                "reference/state.html#skip_if_not_finite",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -632,39 +650,48 @@ d = {
                 "book/trainer.html#interrupt.__init__",
                 "corrmatch/engine/trainer.py",
             ),
-            "corrmatch.engine.trainer.Plan": ("book/trainer.html#plan", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.Plan.__post_init__": (
-                "book/trainer.html#plan.__post_init__",
-                "corrmatch/engine/trainer.py",
-            ),
-            "corrmatch.engine.trainer.Plan.batches": ("book/trainer.html#plan.batches", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.Plan.to_score": (
-                "book/trainer.html#plan.to_score",
-                "corrmatch/engine/trainer.py",
-            ),
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.RunContext": ("book/trainer.html#runcontext", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.RunContext.__post_init__": (
+                "book/trainer.html#runcontext.__post_init__",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.batches": (
+                "book/trainer.html#runcontext.batches",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.to_score": (
+                "book/trainer.html#runcontext.to_score",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.enough_memory": (
                 "book/trainer.html#enough_memory",
                 "corrmatch/engine/trainer.py",
             ),
-            "corrmatch.engine.trainer.keep_score": ("book/trainer.html#keep_score", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.make_plan": ("book/trainer.html#make_plan", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.make_context": ("book/trainer.html#make_context", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.readable_errors": (
+                "book/trainer.html#readable_errors",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.ready": ("book/trainer.html#ready", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.rehearse": ("book/trainer.html#rehearse", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.restore": ("book/trainer.html#restore", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.run_metadata": ("book/trainer.html#run_metadata", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.save": ("book/trainer.html#save", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.score": ("book/trainer.html#score", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.share_of": ("book/trainer.html#share_of", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.surroundings": ("book/trainer.html#surroundings", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.start_run": ("book/trainer.html#start_run", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.tensorboard_writer": (
+                "book/trainer.html#tensorboard_writer",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.to_device": ("book/trainer.html#to_device", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.train": ("book/trainer.html#train", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.validate": ("book/trainer.html#validate", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.withdraw": ("book/trainer.html#withdraw", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.write": ("book/trainer.html#write", "corrmatch/engine/trainer.py"),
         },
@@ -1671,10 +1698,6 @@ d = {
             )
         },
         "corrmatch.viz.inspect": {
-            "corrmatch.viz.inspect.board_pictures": (
-                "reference/inspect.html#board_pictures",
-                "corrmatch/viz/inspect.py",
-            ),
             "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.feature_colours": (
                 "reference/inspect.html#feature_colours",
@@ -1689,6 +1712,10 @@ d = {
             "corrmatch.viz.inspect.pixel": ("reference/inspect.html#pixel", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.run_picture": ("reference/inspect.html#run_picture", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.seen_in": ("reference/inspect.html#seen_in", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.tensorboard_pictures": (
+                "reference/inspect.html#tensorboard_pictures",
+                "corrmatch/viz/inspect.py",
+            ),
         },
         "corrmatch.viz.palette": {
             "corrmatch.viz.palette.class_legend": ("reference/palette.html#class_legend", "corrmatch/viz/palette.py"),

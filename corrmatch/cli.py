@@ -139,7 +139,7 @@ class Train:
         from corrmatch.engine.config import describe
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
-        from corrmatch.viz.inspect import board_pictures
+        from corrmatch.viz.inspect import tensorboard_pictures
         from corrmatch.engine.trainer import ready, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
@@ -148,13 +148,13 @@ class Train:
         if main and (note := batch_note(self.recipe)):
             warnings.warn(note)
         if self.dry_run:
-            with processes(self.recipe.system.device, self.recipe.system.timeout) as me:
-                plan, _ = ready(self.recipe, me, self.resume)
+            with processes(self.recipe.system.device, self.recipe.system.timeout) as dist:
+                context, _ = ready(self.recipe, dist, self.resume)
             return print(
-                f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
-                f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}"
+                f"{len(context.split.labelled)} labelled, {len(context.split.unlabelled)} unlabelled, "
+                f"{len(context.split.val)} validation images, no errors; {context.total} steps into {context.run}"
             )
-        result = train(self.recipe, self.resume, progress=sys.stderr.isatty(), watch=board_pictures)
+        result = train(self.recipe, self.resume, progress=sys.stderr.isatty(), callback=tensorboard_pictures)
         state = "finished" if result.finished else "stopped; continue with --resume"
         if main:
             print(

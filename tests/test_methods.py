@@ -13,7 +13,7 @@ from corrmatch.engine.config import Config, DataConfig, OptimConfig, SystemConfi
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.results import load_method, load_run
 from corrmatch.engine.state import TrainState, training_step
-from corrmatch.engine.trainer import make_plan, train
+from corrmatch.engine.trainer import make_context, train
 from corrmatch.extras.export import export_run, load_exported
 from corrmatch.methods import Method, MethodConfig, methods, register
 from corrmatch.methods import base
@@ -56,8 +56,8 @@ def start(toy, tmp_path):
             steps=4,
             out=str(tmp_path),
         )
-        plan = make_plan(config, Processes())
-        return config, list(plan.batches(0)), TrainState(config, 6)
+        context = make_context(config, Processes())
+        return config, list(context.batches(0)), TrainState(config, 6)
 
     return make
 

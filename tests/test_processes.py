@@ -39,12 +39,12 @@ from sync_norm import synchronised
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-single, evaluate, share, init = trainer.to_device, trainer.evaluate_views, state.share, CorrMatch.__init__
+single, evaluate, wrap, init = trainer.to_device, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
 trainer.to_device = lambda x, *args: single(x.double() if x.is_floating_point() else x, *args)
 double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
 trainer.evaluate_views = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
 if options.get("sync"):
-    state.share = lambda method, me: share(synchronised(method) if me.world > 1 else method, me)
+    state.wrap_ddp = lambda method, dist: wrap(synchronised(method) if dist.world > 1 else method, dist)
 def with_spare(self, *args):
     init(self, *args)
     self.spare = torch.nn.Linear(3, 3)

@@ -9,13 +9,13 @@ __all__ = [
     "make_optimizers",
     "ids_of",
     "bad_step",
-    "Record",
+    "MetricLogger",
     "build_method",
     "set_up",
     "TrainState",
     "split_batch",
     "Rollback",
-    "left_out",
+    "skip_if_not_finite",
     "gradients",
     "training_step",
 ]
@@ -25,7 +25,7 @@ import copy, math, time, warnings
 from contextlib import nullcontext
 import torch
 from .config import Config, OptimConfig
-from .processes import Processes, share
+from .processes import Processes, wrap_ddp
 from ..methods import Method, methods
 from ..methods.base import Clock, Losses, step_seed
 from ..models.base import Segmenter
@@ -68,11 +68,11 @@ def bad_step(step: int, losses: dict, ids: list) -> str:
 
 
 # %% ../../nbs/reference/state.ipynb #945a6f08
-class Record:
+class MetricLogger:
     "Losses since the last row of the log."
 
-    def __init__(self, me: Processes = Processes()):
-        self.me, self.steps, self.start = me, [], time.time()
+    def __init__(self, dist: Processes = Processes()):
+        self.dist, self.steps, self.start = dist, [], time.time()
 
     def add(self, step: int, losses: dict, ids: list):
         if losses:
@@ -93,7 +93,7 @@ class Record:
 
     def joined(self) -> torch.Tensor:  # (steps, terms)
         "The same, as the mean over all processes."
-        return self.me.reduce(self.values(), "mean")
+        return self.dist.reduce(self.values(), "mean")
 
     def means(self) -> dict:
         "Mean of each term since the last row, over all processes; begins anew."
@@ -143,12 +143,12 @@ def set_up(method: Method, config: Config, device) -> Method:
 class TrainState:
     "Everything that changes while a run trains."
 
-    def __init__(self, config: Config, num_classes: int, me: Processes = Processes(), load=True):
+    def __init__(self, config: Config, num_classes: int, dist: Processes = Processes(), load=True):
         torch.manual_seed(step_seed("weights", config.seed))
-        self.method = set_up(build_method(config, num_classes, load), config, me.device)
-        self.model = share(self.method, me)  # the same method, as the step calls it
+        self.method = set_up(build_method(config, num_classes, load), config, dist.device)
+        self.model = wrap_ddp(self.method, dist)  # the same method, as the step calls it
         self.optimizers = make_optimizers(self.method, config.optim, config.system.fused)
-        self.record = Record(me)
+        self.record = MetricLogger(dist)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
         self.logs = {}  # diagnostics of the last step that was not left out
@@ -209,10 +209,12 @@ class Rollback:
 
 
 # %% ../../nbs/reference/state.ipynb #8cd5daf8
-def left_out(state: TrainState, losses: dict, batch: dict, config: Config, before: Rollback, me: Processes) -> bool:
+def skip_if_not_finite(
+    state: TrainState, losses: dict, batch: dict, config: Config, before: Rollback, dist: Processes
+) -> bool:
     "Leave the step out if its loss or a gradient is not finite, on any process; too many stop the run."
     grads = [p.grad for p in state.method.parameters() if p.grad is not None]
-    if not me.any(not (losses["total"] + torch.nn.utils.get_total_norm(grads)).isfinite().item()):
+    if not dist.any(not (losses["total"] + torch.nn.utils.get_total_norm(grads)).isfinite().item()):
         return False
     before.restore(state)
     state.skipped += 1
@@ -243,11 +245,11 @@ def training_step(
     config: Config,
     total: int,  # steps of the whole run, for rates and ramps
     per_epoch: int = 1,  # steps of an epoch
-    me: Processes = Processes(),
+    dist: Processes = Processes(),
 ) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
     "One step of the run: for each phase rates, losses, backward, optimiser, and what follows it."
-    torch.manual_seed(step_seed("step", config.seed, state.step, me.rank))
-    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, me)
+    torch.manual_seed(step_seed("step", config.seed, state.step, dist.rank))
+    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist)
     before = Rollback(state) if config.system.skip_bad_steps else None
     terms, logs = {}, {}
     for optimizer in state.optimizers.values():
@@ -264,7 +266,7 @@ def training_step(
             raise FloatingPointError(
                 f"step {state.step + 1}: {error}; images of the batch: {images}. The training has diverged. {ADVICE}"
             ) from None
-        if before and left_out(state, losses.terms, batch, config, before, me):
+        if before and skip_if_not_finite(state, losses.terms, batch, config, before, dist):
             terms, logs = {}, {}
             break
         state.optimizers[state.method.optimizer_of(phase)].step()

@@ -14,7 +14,7 @@ __all__ = [
     "drawn",
     "looks",
     "run_picture",
-    "board_pictures",
+    "tensorboard_pictures",
 ]
 
 # %% ../../nbs/reference/inspect.ipynb #in100004
@@ -141,16 +141,16 @@ def run_picture(
 WATCHED = 3  # validation images whose pictures go to TensorBoard
 
 
-def board_pictures(
+def tensorboard_pictures(
     state,  # TrainState
-    plan,  # Plan
+    context,  # RunContext
     writer,  # TensorBoard writer, or None
 ):
-    "A watch for `train`: pictures of the first validation images, after each score."
+    "A callback for `train`: pictures of the first validation images, after each score."
     if writer is None:
         return
-    views = EvaluationViews(plan.folder, plan.split.val[:WATCHED])
+    views = EvaluationViews(context.folder, context.split.val[:WATCHED])
     for i, id in enumerate(views.ids):
-        pictures, _ = looks(state.method, views[i]["image"], plan.folder.classes, plan.config.data.crop)
+        pictures, _ = looks(state.method, views[i]["image"], context.folder.classes, context.config.data.crop)
         for name, picture in pictures.items():
             writer.add_image(f"{name}/{id.replace('/', '_')}", picture, state.step, dataformats="HWC")
