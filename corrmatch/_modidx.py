@@ -50,12 +50,12 @@ d = {
         },
         "corrmatch.data.check": {
             "corrmatch.data.check.Checked": ("reference/checks.html#checked", "corrmatch/data/check.py"),
-            "corrmatch.data.check.Finding": ("reference/checks.html#finding", "corrmatch/data/check.py"),
-            "corrmatch.data.check.Finding.__str__": (
-                "reference/checks.html#finding.__str__",
+            "corrmatch.data.check.Diagnostic": ("reference/checks.html#diagnostic", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Diagnostic.__str__": (
+                "reference/checks.html#diagnostic.__str__",
                 "corrmatch/data/check.py",
             ),
-            "corrmatch.data.check.Finding.of": ("reference/checks.html#finding.of", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Diagnostic.of": ("reference/checks.html#diagnostic.of", "corrmatch/data/check.py"),
             "corrmatch.data.check.Seen": ("reference/checks.html#seen", "corrmatch/data/check.py"),
             "corrmatch.data.check._say_near": ("reference/checks.html#_say_near", "corrmatch/data/check.py"),
             "corrmatch.data.check.absent_classes": ("reference/checks.html#absent_classes", "corrmatch/data/check.py"),
@@ -352,11 +352,11 @@ d = {
                 "reference/config.html#systemconfig.__post_init__",
                 "corrmatch/engine/config.py",
             ),
-            "corrmatch.engine.config.cells": ("reference/config.html#cells", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.describe": ("reference/config.html#describe", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.differences": ("reference/config.html#differences", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.from_dict": ("reference/config.html#from_dict", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.home": ("reference/config.html#home", "corrmatch/engine/config.py"),
+            "corrmatch.engine.config.map_side": ("reference/config.html#map_side", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.method_config": (
                 "reference/config.html#method_config",
                 "corrmatch/engine/config.py",
@@ -1021,20 +1021,20 @@ d = {
                 "book/threshold.html#classthreshold.__init__",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.ClassThreshold.move": (
-                "book/threshold.html#classthreshold.move",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.ClassThreshold.per_pixel": (
                 "book/threshold.html#classthreshold.per_pixel",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
+            "corrmatch.methods.corrmatch.threshold.ClassThreshold.set_value": (
+                "book/threshold.html#classthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.DynamicThreshold": (
                 "book/threshold.html#dynamicthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.DynamicThreshold.move": (
-                "book/threshold.html#dynamicthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.DynamicThreshold.set_value": (
+                "book/threshold.html#dynamicthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.FixedThreshold": (
@@ -1053,32 +1053,32 @@ d = {
                 "book/threshold.html#maximumthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MaximumThreshold.move": (
-                "book/threshold.html#maximumthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.MaximumThreshold.set_value": (
+                "book/threshold.html#maximumthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.MeanThreshold": (
                 "book/threshold.html#meanthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MeanThreshold.evidence": (
-                "book/threshold.html#meanthreshold.evidence",
+            "corrmatch.methods.corrmatch.threshold.MeanThreshold.set_value": (
+                "book/threshold.html#meanthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MeanThreshold.move": (
-                "book/threshold.html#meanthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.MeanThreshold.statistic": (
+                "book/threshold.html#meanthreshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.PixelThreshold": (
                 "book/threshold.html#pixelthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.PixelThreshold.evidence": (
-                "book/threshold.html#pixelthreshold.evidence",
+            "corrmatch.methods.corrmatch.threshold.PixelThreshold.set_value": (
+                "book/threshold.html#pixelthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.PixelThreshold.move": (
-                "book/threshold.html#pixelthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.PixelThreshold.statistic": (
+                "book/threshold.html#pixelthreshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.Threshold": (
@@ -1093,10 +1093,6 @@ d = {
                 "book/threshold.html#threshold.average",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.Threshold.evidence": (
-                "book/threshold.html#threshold.evidence",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.level": (
                 "book/threshold.html#threshold.level",
                 "corrmatch/methods/corrmatch/threshold.py",
@@ -1105,16 +1101,20 @@ d = {
                 "book/threshold.html#threshold.load_state_dict",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.Threshold.move": (
-                "book/threshold.html#threshold.move",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.per_pixel": (
                 "book/threshold.html#threshold.per_pixel",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
+            "corrmatch.methods.corrmatch.threshold.Threshold.set_value": (
+                "book/threshold.html#threshold.set_value",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.state_dict": (
                 "book/threshold.html#threshold.state_dict",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
+            "corrmatch.methods.corrmatch.threshold.Threshold.statistic": (
+                "book/threshold.html#threshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.Threshold.update": (
@@ -1674,7 +1674,7 @@ d = {
             "corrmatch.testing.Trap": ("reference/testing.html#trap", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__init__": ("reference/testing.html#trap.__init__", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__reduce__": ("reference/testing.html#trap.__reduce__", "corrmatch/testing.py"),
-            "corrmatch.testing._said": ("reference/testing.html#_said", "corrmatch/testing.py"),
+            "corrmatch.testing._message": ("reference/testing.html#_message", "corrmatch/testing.py"),
             "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
             "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
             "corrmatch.testing.image_forwards": ("reference/testing.html#image_forwards", "corrmatch/testing.py"),

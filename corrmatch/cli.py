@@ -37,6 +37,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 
 
 # %% ../nbs/howto/command_line.ipynb #346126dd
+#| code-fold: true
 @dataclass
 class About:
     "Say which version this is, and where to begin."
@@ -50,6 +51,7 @@ class About:
 
 
 # %% ../nbs/howto/command_line.ipynb #87704d71
+#| code-fold: true
 @dataclass
 class _Choice:
     "What is chosen before the settings can be known: the method, and a file of settings."
@@ -116,6 +118,7 @@ def _any_recipe(choice: _Choice = _Choice()):
 
 
 # %% ../nbs/howto/command_line.ipynb #1bdf4334
+#| code-fold: true
 _CHOICE = _Choice()  # of the command that is being parsed
 
 
@@ -162,7 +165,7 @@ class Train:
                 f"{100 * result.last:.2f}, best {100 * result.best:.2f}"
             )
         if not result.finished:
-            raise KeyboardInterrupt("said")
+            raise KeyboardInterrupt("reported")
 
 
 # %% ../nbs/howto/command_line.ipynb #8ff2a00c
@@ -176,6 +179,7 @@ def _need_side(size: int | None):
 
 
 # %% ../nbs/howto/command_line.ipynb #a7dc5108
+#| code-fold: true
 @dataclass
 class Evaluate:
     "Evaluate a run on its validation images, or on a folder of images and masks."
@@ -215,6 +219,7 @@ class Evaluate:
 
 
 # %% ../nbs/howto/command_line.ipynb #c352bc23
+#| code-fold: true
 def plan_files(
     path: Path,  # an image, or a folder of images
     out: Path,  # where the results go
@@ -240,6 +245,7 @@ def plan_files(
 
 
 # %% ../nbs/howto/command_line.ipynb #59ccc851
+#| code-fold: true
 @dataclass
 class Predict:
     "Segment an image, or all images of a folder, with a trained run."
@@ -275,6 +281,7 @@ class Predict:
 
 
 # %% ../nbs/howto/command_line.ipynb #d1cb3d35
+#| code-fold: true
 @dataclass
 class Export:
     "Write the network of a run into one file that needs no corrmatch: RGB from 0 to 1 in, logits out."
@@ -295,6 +302,7 @@ class Export:
 
 
 # %% ../nbs/howto/command_line.ipynb #49b55585
+#| code-fold: true
 @dataclass
 class Report:
     "Write one HTML page about a run: settings, versions, curves, scores, pictures, timing."
@@ -314,6 +322,7 @@ class Report:
 
 
 # %% ../nbs/howto/command_line.ipynb #519fd74e
+#| code-fold: true
 @dataclass
 class Prepare:
     "Make a downloaded public dataset ready for training; say what is missing, and where it is obtained."
@@ -327,14 +336,15 @@ class Prepare:
         from corrmatch.data.prepare import prepare
 
         answer = prepare(self.dataset, self.root, self.sbd, sys.stderr.isatty(), self.out)
-        for finding in answer.findings:
-            print(finding)
+        for diagnostic in answer.diagnostics:
+            print(diagnostic)
         print(answer)
-        if any(f.level == "error" for f in answer.findings):
+        if any(f.level == "error" for f in answer.diagnostics):
             raise SystemExit(1)
 
 
 # %% ../nbs/howto/command_line.ipynb #ed869da8
+#| code-fold: true
 @dataclass
 class Check:
     "Read each file of a dataset and say what is wrong with it, one line each."
@@ -359,18 +369,19 @@ class Check:
             batch=self.batch,
             progress=sys.stderr.isatty(),
         )
-        findings = checked.findings
-        for finding in findings:
-            print(finding)
+        diagnostics = checked.diagnostics
+        for diagnostic in diagnostics:
+            print(diagnostic)
         if self.table and checked.table is not None:
             print(checked.table.to_string())
-        errors = sum(f.level == "error" for f in findings)
-        print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
+        errors = sum(f.level == "error" for f in diagnostics)
+        print(f"{self.root}: {errors} errors, {len(diagnostics) - errors} warnings")
         if errors:
             raise SystemExit(1)
 
 
 # %% ../nbs/howto/command_line.ipynb #a0c05e4e
+#| code-fold: true
 @dataclass
 class Recipes:
     "List the recipes, with the paper's mIoU where it reports one."
@@ -384,6 +395,7 @@ class Recipes:
 
 
 # %% ../nbs/howto/command_line.ipynb #ef8b97aa
+#| code-fold: true
 @dataclass
 class Methods:
     "List the methods: networks, cost of a step, paper, and what is exact."
@@ -401,9 +413,10 @@ class Methods:
 
 
 # %% ../nbs/howto/command_line.ipynb #d2e1c0c5
+#| code-fold: true
 @dataclass
 class Demo:
-    "Train CorrMatch and its labelled-only baseline on the embedded toy dataset: minutes."
+    "Train CorrMatch and its supervised-only baseline on the embedded toy dataset: minutes."
 
     out: Path = Path("runs")  # folder for the runs
     seed: int = 0  # of weights, views and shapes
@@ -416,6 +429,7 @@ class Demo:
 
 
 # %% ../nbs/howto/command_line.ipynb #15997549
+#| code-fold: true
 def _reproduction(name: str):
     "A module of the folder `reproduction`, which lies beside the package in a clone of the repository."
     import corrmatch
@@ -453,7 +467,7 @@ class Reproduce:
             self.tables() if not self.what[0].startswith("fig") else print(self.figure(*self.what))
         except KeyboardInterrupt:
             print("corrmatch: stopped; the same command goes on", file=sys.stderr)
-            raise KeyboardInterrupt("said") from None
+            raise KeyboardInterrupt("reported") from None
 
     def tables(self):
         reproduce_tables = _reproduction("compare").reproduce_tables
@@ -491,6 +505,7 @@ class Reproduce:
 
 
 # %% ../nbs/howto/command_line.ipynb #1776b389
+#| code-fold: true
 COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
@@ -527,6 +542,7 @@ def one_line(
 
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
+#| code-fold: true
 def parse(
     args=None,  # list of words; default: those of the shell
 ):  # a command, ready to be called
@@ -535,9 +551,9 @@ def parse(
     if args[:1] == ["train"]:
         args, choice = _choose(args)
     _CHOICE.method, _CHOICE.config = choice.method, choice.config
-    said, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
+    errors, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(errors):
             command = make_app().cli(
                 prog="corrmatch",
                 args=args,
@@ -547,16 +563,17 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise  # help was asked for, and given
-        raise ValueError(one_line(said.getvalue())) from None
-    print(said.getvalue(), end="", file=sys.stderr)
+        raise ValueError(one_line(errors.getvalue())) from None
+    print(errors.getvalue(), end="", file=sys.stderr)
     return command
 
 
 # %% ../nbs/howto/command_line.ipynb #7e090c23
+#| code-fold: true
 def main(
     args=None,  # list of words; default: those of the shell
 ):
-    "Run a command. What the user can mend is said on stderr, one line each, with exit status 2."
+    "Run a command. An error that the user can correct is one line on stderr, with exit status 2."
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a console that lacks a letter loses no table
     with warnings.catch_warnings():

@@ -39,7 +39,7 @@ from .models.base import Segmenter
 
 
 # %% ../nbs/reference/testing.ipynb #aceb5c47
-def _said(error) -> str:
+def _message(error) -> str:
     "What an error says, without the temporary folder."
     return re.sub(rf"{re.escape(tempfile.gettempdir())}/[^/\s]+/", "", str(error))
 
@@ -54,7 +54,7 @@ def refuses(
         call()
     except error as e:
         assert all(str(word) in str(e) for word in words), f"not all of {words} are in: {e}"
-        return _said(e)
+        return _message(e)
     raise AssertionError("nothing was raised")
 
 
@@ -67,7 +67,7 @@ def tell(
     try:
         function(*args, **settings)
     except (ValueError, OSError) as e:
-        print(f"{type(e).__name__}: {_said(e)}")
+        print(f"{type(e).__name__}: {_message(e)}")
     else:
         raise AssertionError("nothing was raised")
 

@@ -62,15 +62,15 @@ MUTANTS = [  # room, what stands there, what is put there
     ("propagation", "return logits @ corr_map", "return logits @ corr_map.mT"),
     ("propagation", "eight in shapes.split(8, 1)", "eight in shapes.flip(1).split(8, 1)"),
     ("propagation", "pattern + offset, one", "pattern + 0 * offset, one"),
-    ("propagation", "return (unsure + sure).flatten(1)", "return unsure.flatten(1)"),
-    ("propagation", "(agreeing > 0) & (total / area.float()", "(agreeing >= 0) & (total / area.float()"),
+    ("propagation", "return (rest + counted).flatten(1)", "return rest.flatten(1)"),
+    ("propagation", "(confident > 0) & (total / area.float()", "(confident >= 0) & (total / area.float()"),
     ("propagation", "(total / area.float() >= threshold)", "(total / area.float() > threshold)"),
     ("propagation", "(total / area.float() >= threshold)", "(total / (area.float() + 1) >= threshold)"),
     ("propagation", "~(least.float() / total > threshold)", "~(least.float() / total >= threshold)"),
     ("propagation", "single = float(np.float32(float(threshold)))", "single = float(threshold)"),
     ("propagation", "need.T[:, :, None] - 1, (0", "need.T[:, :, None], (0"),
     ("propagation", "torch.where(winner > beyond, winner, groups)", "torch.where(winner >= beyond, winner, groups)"),
-    ("propagation", "scatter_add_(1, group, sure)[:, None]", "scatter_add_(1, group, sure * 0 + 1)[:, None]"),
+    ("propagation", "scatter_add_(1, group, counted)[:, None]", "scatter_add_(1, group, counted * 0 + 1)[:, None]"),
     ("propagation", "now = groups.gather(1, group)", "groups.gather(1, group)"),
     ("propagation", "mask = confident | (", "mask = ("),
     (
@@ -161,7 +161,7 @@ MUTANTS = [  # room, what stands there, what is put there
     ),
 ]
 EQUAL = {  # mutants that no test can tell apart, and why
-    ("propagation", "(agreeing >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and "
+    ("propagation", "(confident >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and "
     "has none",
 }
 

@@ -47,7 +47,7 @@ class Predictor:
         image,  # a path
         out,  # folder for NAME.png and NAME_overlay.jpg
         **options,  # of `predict`
-    ) -> tuple[Path, Path]:  # the files; one that is there already is refused
+    ) -> tuple[Path, Path]:  # the files; one that is there already is an error
         "Predict an image and write the mask in the classes' colours, and an overlay."
         image, out = Path(image), Path(out)
         files = out / f"{image.stem}.png", out / f"{image.stem}_overlay.jpg"

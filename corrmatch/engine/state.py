@@ -34,13 +34,13 @@ from ..models.build import build_segmenter
 
 # %% ../../nbs/reference/state.ipynb #30f5e65f
 def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
-    "The rate of optimiser step `step` (0-based); it lags one step behind, as the authors set it after their step."
+    "The learning rate of optimiser step `step` (0-based); it lags one step behind, as the authors set it after their step."
     return base * (1 - max(step - 1, 0) / total) ** power
 
 
 # %% ../../nbs/reference/state.ipynb #91be15f9
 def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.SGD]:
-    "SGD for each optimiser that the method names, with a rate for each group."
+    "SGD for each optimiser that the method names, with a learning rate for each group."
     return {
         name: torch.optim.SGD(
             groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
@@ -159,7 +159,7 @@ class TrainState:
         return self.method.predictor
 
     def state_dict(self) -> dict:
-        "Everything, as plain values; what is not finite is refused, so it never replaces a sound checkpoint."
+        "Everything, as plain values; what is not finite is an error, so it never replaces a sound checkpoint."
         state = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
         state |= {"method": self.method.state_dict(), "record": self.record.state_dict()}
         state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
@@ -218,10 +218,10 @@ def skip_if_not_finite(
         return False
     before.restore(state)
     state.skipped += 1
-    said, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
+    message, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
     if state.skipped > most:
-        raise FloatingPointError(f"{said}. Left out before it: {most}; system.skip_bad_steps allows no more")
-    warnings.warn(f"{said}. The step is left out ({state.skipped} of at most {most})")
+        raise FloatingPointError(f"{message}. Left out before it: {most}; system.skip_bad_steps allows no more")
+    warnings.warn(f"{message}. The step is left out ({state.skipped} of at most {most})")
     return True
 
 
@@ -243,11 +243,11 @@ def training_step(
     state: TrainState,
     batch: dict,
     config: Config,
-    total: int,  # steps of the whole run, for rates and ramps
+    total: int,  # steps of the whole run, for learning rates and ramps
     per_epoch: int = 1,  # steps of an epoch
     dist: Processes = Processes(),
 ) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
-    "One step of the run: for each phase rates, losses, backward, optimiser, and what follows it."
+    "One step of the run: for each phase learning rates, losses, backward, optimiser, and what follows it."
     torch.manual_seed(step_seed("step", config.seed, state.step, dist.rank))
     clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist)
     before = Rollback(state) if config.system.skip_bad_steps else None

@@ -70,7 +70,7 @@ from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
 # %% ../../nbs/book/10_trainer.ipynb #43419655
 #| code-fold: true
 class DataError(ValueError):
-    "The data has errors: one line per finding."
+    "The data has errors: one line per diagnostic."
 
 
 # %% ../../nbs/book/10_trainer.ipynb #f99d2093
@@ -91,12 +91,12 @@ def open_data(
             if not (root / "classes.txt").exists():
                 raise
     if d.check:
-        findings = check_folder(
+        diagnostics = check_folder(
             root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, progress=progress, seed=config.seed
         )
-        if errors := [str(f) for f in findings if f.level == "error"]:
+        if errors := [str(f) for f in diagnostics if f.level == "error"]:
             raise DataError("\n".join(errors))
-        for f in findings:
+        for f in diagnostics:
             warnings.warn(str(f).removeprefix("warning: "))
     folder = Folder(root)
     split = resolve_split(folder, d.labelled, d.unlabelled, d.val, config.seed)
@@ -116,8 +116,8 @@ GUARD = 'put the call of train under `if __name__ == "__main__":`'
 def need_guard():
     "End a process that loads images and, by reading the script anew, came to train a second time."
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        said = f"corrmatch: error: the script is read again by each process that loads images: {GUARD}"
-        print(said, file=sys.stderr, flush=True)
+        message = f"corrmatch: error: the script is read again by each process that loads images: {GUARD}"
+        print(message, file=sys.stderr, flush=True)
         raise SystemExit(1)
 
 
@@ -126,8 +126,8 @@ def readable_errors(loader):
     try:
         yield from loader
     except (ValueError, OSError) as error:
-        _, packed, said = str(error).strip().rpartition(f"\n{type(error).__name__}: ")
-        raise type(error)(said) from None if packed else error
+        _, packed, message = str(error).strip().rpartition(f"\n{type(error).__name__}: ")
+        raise type(error)(message) from None if packed else error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -368,7 +368,7 @@ def run_metadata(context: RunContext) -> dict:
 # %% ../../nbs/book/10_trainer.ipynb #e69f7235
 #| code-fold: true
 def save(state: TrainState, context: RunContext, name: str):
-    "Write a checkpoint (process 0 does); a state with a number that is not finite is refused."
+    "Write a checkpoint (process 0 does); a state with a number that is not finite is an error."
     content = state.state_dict()
     if context.dist.main:
         save_checkpoint(content | run_metadata(context), context.run / name)
@@ -405,9 +405,9 @@ def enough_memory():
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
             raise
-        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise MemoryError(
-            f"memory ran out ({said}): choose a smaller --data.crop, a smaller --batch or the same in more parts with "
+            f"memory ran out ({reason}): choose a smaller --data.crop, a smaller --batch or the same in more parts with "
             "--system.accumulate, or --system.recompute True"
         ) from None
 
