@@ -1,8 +1,6 @@
 "One word, one meaning, and it is the field's: what the pages, the package and the READMEs must not say, and what they explain."
 
-import ast
 import re
-from pathlib import Path
 import pytest
 from frame import ROOT, cells, name, notebooks
 
@@ -55,7 +53,6 @@ ALLOWED = (  # legitimate uses: where they stand, the whole phrase
     ("results/LOG.md", ""),
     ("results/benchmarks/old", ""),
     ("reference/folders", "## Finding the files"),
-    ("reference/promises", "finding"),
 )
 
 
@@ -136,3 +133,47 @@ def test_every_allowed_use_is_used():
     texts = sources()
     for where, phrase in ALLOWED:
         assert any(place.startswith(where) and phrase in text for place, _, text in texts), (where, phrase)
+
+
+DISPLAYED, INLINE = re.compile(r"\$\$(.+?)\$\$", re.S), re.compile(r"(?<!\$)\$(?!\$)([^$\n]+)\$(?!\$)")
+NO_SYMBOL = (  # words, layout, numbers, operators
+    r"\\begin\{\w+\}|\\end\{\w+\}|\\\\\[\dpt]+|\\(text|mathrm|operatorname\*?)\{[^}]*\}|\\mathbb (?=1)"
+    r"|\\(big|Big|left|right|quad|qquad|frac|tfrac|sum|sqrt|log|max|min|lfloor|rfloor|lceil|rceil|langle|rangle|cdot|odot"
+    r"|cup|cap|setminus|in|le|ge|sim|approx|top|leftarrow|Longrightarrow|bmod|dots|times|to|infty)(?![A-Za-z])"
+)
+SYMBOL = re.compile(
+    r"\\mathcal\s*\{?\s*[A-Z]|\\(?:Delta|eta|tau|lambda|sigma|delta|alpha|mu|ell)(?![a-z])|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])"
+)
+
+
+def symbols(math: str) -> set[str]:
+    "The letters of a formula, without decoration, index and power marks."
+    bare = re.sub(NO_SYMBOL, " ", re.sub(r"\\(hat|mathring|bar|tilde)\b", " ", math))
+    return {re.sub(r"[\s{]", "", s) for s in SYMBOL.findall(re.sub(r"[{}_^]", " ", bare))}
+
+
+def legend() -> set[str]:
+    "The letters of the glossary."
+    page = next(p for p in notebooks() if name(p) == "glossary")
+    rows = [line for c in cells(page) for line in c.source.splitlines() if line.startswith("| $")]
+    return {s for row in rows for s in symbols(row.split("|")[1].replace("$", " "))}
+
+
+def unexplained(text: str, known: set[str]) -> set[str]:
+    "Letters of displayed equations that neither a sentence or legend of the page nor the glossary names."
+    shown = {s for formula in DISPLAYED.findall(text) for s in symbols(formula)}
+    named = {s for formula in INLINE.findall(DISPLAYED.sub(" ", text)) for s in symbols(formula)}
+    return shown - named - known
+
+
+@pytest.mark.parametrize("path", [p for p in notebooks() if name(p).startswith("book/")], ids=name)
+def test_every_letter_of_an_equation_is_explained(path):
+    text = "\n".join(c.source for c in cells(path) if c.cell_type == "markdown")
+    assert not unexplained(text, legend()), "name it in a sentence or a legend of the page, or in the glossary"
+
+
+def test_a_letter_without_explanation_is_noticed():
+    assert unexplained(r"$$a=\mathcal Q\,b_i+\eta$$ where $b_i$ is the bias", {"a"}) == {r"\mathcalQ", r"\eta"}
+    assert not unexplained(
+        r"$$\text{mean}=\frac{1}{|V|}\sum_{p\in V}\tau$$ over the valid pixels $V$, pixel $p$", {r"\tau"}
+    )
