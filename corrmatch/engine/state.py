@@ -34,7 +34,7 @@ from ..models.build import build_segmenter
 
 # %% ../../nbs/reference/state.ipynb #30f5e65f
 def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
-    "The learning rate of optimiser step `step` (0-based); it lags one step behind, as the authors set it after their step."
+    "The learning rate of optimiser step `step` (0-based); one step late, as the authors set it after their step."
     return base * (1 - max(step - 1, 0) / total) ** power
 
 
@@ -68,6 +68,7 @@ def bad_step(step: int, losses: dict, ids: list) -> str:
 
 
 # %% ../../nbs/reference/state.ipynb #945a6f08
+#| code-fold: true
 class MetricLogger:
     "Losses since the last row of the log."
 
@@ -140,6 +141,7 @@ def set_up(method: Method, config: Config, device) -> Method:
 
 
 # %% ../../nbs/reference/state.ipynb #1b1ffe13
+#| code-fold: true
 class TrainState:
     "Everything that changes while a run trains."
 

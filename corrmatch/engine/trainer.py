@@ -407,7 +407,7 @@ def enough_memory():
             raise
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise MemoryError(
-            f"memory ran out ({reason}): choose a smaller --data.crop, a smaller --batch or the same in more parts with "
+            f"memory ran out ({reason}): choose a smaller --data.crop, a smaller --batch or more parts with "
             "--system.accumulate, or --system.recompute True"
         ) from None
 
