@@ -770,6 +770,10 @@ d = {
                 "methods/template.html#method.param_groups",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Method.phases_at": (
+                "methods/template.html#method.phases_at",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.predictor": (
                 "methods/template.html#method.predictor",
                 "corrmatch/methods/base.py",
@@ -1295,12 +1299,20 @@ d = {
                 "reference/segmenter.html#segmenter.forward",
                 "corrmatch/models/base.py",
             ),
+            "corrmatch.models.base.Segmenter.join": (
+                "reference/segmenter.html#segmenter.join",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter.mixed": (
                 "reference/segmenter.html#segmenter.mixed",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.param_groups": (
                 "reference/segmenter.html#segmenter.param_groups",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.predict": (
+                "reference/segmenter.html#segmenter.predict",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.set_recompute": (
@@ -1332,12 +1344,12 @@ d = {
                 "book/model.html#deeplabv3plus.__init__",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
-                "book/model.html#deeplabv3plus.compile_parts",
+            "corrmatch.models.deeplab.DeepLabV3Plus.beside": (
+                "book/model.html#deeplabv3plus.beside",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.decode": (
-                "book/model.html#deeplabv3plus.decode",
+            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
+                "book/model.html#deeplabv3plus.compile_parts",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encode": (
@@ -1346,6 +1358,14 @@ d = {
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encoder_parameters": (
                 "book/model.html#deeplabv3plus.encoder_parameters",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.join": (
+                "book/model.html#deeplabv3plus.join",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.predict": (
+                "book/model.html#deeplabv3plus.predict",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.set_recompute": (

@@ -252,8 +252,9 @@ def training_step(
     terms, logs = {}, {}
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
-    for phase in state.method.phases:
+            power = group.get("power", config.optim.power)
+            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, power)
+    for phase in state.method.phases_at(clock):
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         state.method.before(phase, clock)
@@ -270,6 +271,8 @@ def training_step(
             break
         state.optimizers[state.method.optimizer_of(phase)].step()
         state.method.after(phase, clock)
+        if terms:
+            losses.terms["total"] = losses.terms["total"] + terms["total"]
         terms, logs = terms | losses.terms, logs | losses.logs
     state.step += 1
     state.logs = logs if terms else state.logs

@@ -160,6 +160,13 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
 
+    def phases_at(
+        self,
+        clock: Clock,
+    ) -> tuple[str, ...]:
+        "The phases of this step, all by default; together they name the same terms and logs in every step."
+        return self.phases
+
     def forward(
         self,
         phase: str,  # one of `phases`
@@ -195,7 +202,7 @@ class Method(nn.Module):
     def param_groups(
         self,
         optim,  # with lr and head_factor
-    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups
+    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups; "power" in a group: of its decay, 0 for none
         "What each optimiser moves; by default one moves all: encoders at the base rate, the rest as heads."
         groups = [g for m in self.children() if isinstance(m, Segmenter) for g in m.param_groups(optim)]
         known = {id(p) for g in groups for p in g["params"]}
