@@ -27,6 +27,8 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "corrmatch": {"threshold_init": 0.2, "projection": 16, "num_shapes": 16},
     "fixmatch": {"threshold": 0.2},
     "unimatch": {"threshold": 0.2},
+    "cutmix_seg": {"threshold": 0.17},
+    "augseg": {"threshold": 0.17},
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s"}

@@ -57,6 +57,7 @@ method = CorrMatchConfig(projection=16, dropout=0., num_shapes=16, threshold_ini
                          ohem=ohem, ohem_min_kept=10**9, weights=weights)
 if options.get("method"):
     quiet = {"unimatch": {"perturbation": 0.}}  # channel dropout draws a stream of its own in each process
+    quiet |= {name: {"threshold": 0.17} for name in ("cutmix_seg", "augseg")}  # confidences that are reached
     method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
 config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),
