@@ -57,6 +57,7 @@ method = CorrMatchConfig(projection=16, dropout=0., num_shapes=16, threshold_ini
                          ohem=ohem, ohem_min_kept=10**9, weights=weights)
 if options.get("method"):
     quiet = {"unimatch": {"perturbation": 0.}}  # channel dropout draws a stream of its own in each process
+    quiet |= {"fst": {"cutmix": 0.}, "ps_mt": {"warmup": 0, "threshold": 0.17, "cutmix": False, "eps": 0.}}  # so do these
     quiet |= {name: {"threshold": 0.17} for name in ("cutmix_seg", "augseg")}  # confidences that are reached
     method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
