@@ -328,7 +328,6 @@ d = {
             "corrmatch.data.views.three_boxes": ("book/views.html#three_boxes", "corrmatch/data/views.py"),
             "corrmatch.data.views.to_labels": ("book/views.html#to_labels", "corrmatch/data/views.py"),
             "corrmatch.data.views.uniform": ("book/views.html#uniform", "corrmatch/data/views.py"),
-            "corrmatch.data.views.wide_box": ("book/views.html#wide_box", "corrmatch/data/views.py"),
         },
         "corrmatch.engine.config": {
             "corrmatch.engine.config.Config": ("reference/config.html#config", "corrmatch/engine/config.py"),
@@ -1325,6 +1324,7 @@ d = {
                 "methods/fst.html#fstconfig.unlabelled_off",
                 "corrmatch/methods/fst.py",
             ),
+            "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
         },
         "corrmatch.methods.gta": {
             "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),

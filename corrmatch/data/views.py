@@ -9,6 +9,7 @@ __all__ = [
     "BOXES",
     "OPERATIONS",
     "STRONG",
+    "Box",
     "seeded",
     "uniform",
     "integer",
@@ -22,7 +23,6 @@ __all__ = [
     "cutmix_box",
     "epoch_order",
     "three_boxes",
-    "wide_box",
     "random_operations",
     "Views",
     "TrainingViews",
@@ -209,18 +209,14 @@ def three_boxes(
     return mask
 
 
-def wide_box(
-    size: int,  # side of the crop
-) -> torch.Tensor:  # (size,size) bool
-    "A box of half the area; its width is uniform from half to the whole side (U2PL)."
-    share = uniform(0.5, 1.0)
-    h, w = round(0.5 / share * size), round(share * size)
-    box, y, x = torch.zeros(size, size, dtype=torch.bool), integer(0, size - h), integer(0, size - w)
-    box[y : y + h, x : x + w] = True
-    return box
-
-
-BOXES = {"area": cutmix_box, "three": three_boxes, "wide": wide_box}  # rules of the CutMix box
+BOXES = {  # rules of the CutMix box
+    "area": cutmix_box,
+    "three": three_boxes,
+    "half": half_box,
+    "wide": wide_box,
+    "beta": beta_box,
+    "beta_small": partial(beta_box, shape=(8, 2)),
+}
 
 # %% ../../nbs/book/03_views.ipynb #bc74724f
 #| code-fold: true
@@ -252,16 +248,20 @@ def random_operations(
 
 STRONG = {"jitter": strong_view(), "operations": random_operations}  # kinds of photometric augmentation
 
-
 # %% ../../nbs/book/03_views.ipynb #c069c39d
+Box = Literal["area", "three", "half", "wide", "beta", "beta_small"]  # names of BOXES
+
+
 @dataclass(frozen=True)
 class Views:
     "What a method wants of each image."
 
     unlabelled: bool = True  # unlabelled images at all
     strong: int = 1  # strong views of an unlabelled crop, each with a box of its own
-    box: Literal["area", "three", "wide"] | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
+    box: Box | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
     labelled_strong: bool = False  # a strong view of the labelled crop, too
+    photometric: Literal["jitter", "operations"] = "jitter"  # kind of the strong views
+    labelled_box: Box | None = None  # rule of a box for pixels of the labelled crop; a number from 0 to 1 comes with it
 
 
 # %% ../../nbs/book/03_views.ipynb #1669d8cd

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ["GTAConfig", "GTA"]
 
-# %% ../../nbs/methods/gta.ipynb #3027ccf7
+# %% ../../nbs/methods/gta.ipynb #d14de2bc
 from dataclasses import dataclass
 import torch
 from ..data.views import Views
 from .base import Method, MethodConfig, register, step_seed, weighted_sum
 from ..nn.cutmix import mix, pseudo_label
-from ..nn.ema import follow, make_teacher, warm_momentum
+from ..nn.ema import follow, frozen_logits, make_teacher, warm_momentum
 from ..nn.losses import pixel_cross_entropy
 from ..nn.percentile import above
 from ..settings import need
 
 
-# %% ../../nbs/methods/gta.ipynb #7e8cb6ae
+# %% ../../nbs/methods/gta.ipynb #8cf056f0
 @dataclass
 class GTAConfig(MethodConfig):
     "Settings of GTA."
@@ -101,10 +101,8 @@ class GTA(Method):
         "The assistant's loss, and the share of the pixels that are targets."
         b, mixed = len(batch["image_x"]), self.paste(batch, clock, "image_w", "image_w_mix")
         images = torch.cat([batch["image_x"], mixed])
+        given = {k: frozen_logits(self.teacher, batch[k]).argmax(1) for k in ("image_w", "image_w_mix") if k in batch}
         with torch.no_grad():
-            self.teacher.eval()
-            given = {k: pseudo_label(self.teacher(batch[k]))[0] for k in ("image_w", "image_w_mix") if k in batch}
-            self.teacher.train()
             _, confidence = pseudo_label(self.teacher(images)[b:])
         labels = self.paste(given, clock, "image_w", "image_w_mix", batch["box"])
         valid = self.paste(batch, clock, "valid_u", "valid_mix")

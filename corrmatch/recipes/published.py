@@ -211,6 +211,7 @@ CITYSCAPES = {
     "unimatch": {"threshold": 0.0},
     "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
+    "ccvc": {"sup": 1.0, "con": 1.0, "dis": 1.0, "threshold": 0.0},
 }
 
 
@@ -261,7 +262,7 @@ def cityscapes_100() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
-@recipe(corrmatch={"projection": 64})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
