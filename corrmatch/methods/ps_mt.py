@@ -54,8 +54,8 @@ class PSMTConfig(MethodConfig):
     weight: float = (
         0.6  # of the unsupervised loss after its ramp (VOC with 92 masks: 0.06, augmented 1.5, Cityscapes 3)
     )
-    ramp: float = 12.0  # epochs in which it rises
-    warmup: int = 5  # epochs before, in which all three networks learn from masks alone
+    ramp: float = 12 / 80  # share of the run in which it rises (12 of 80 epochs)
+    warmup: float = 5 / 80  # share of the run before, in which all three networks learn from masks alone
     threshold: float = 0.6  # confidence from which a pixel is a target
     momentum: float = 0.996  # share of the teacher whose turn it is that stays at each step
     kept: int = 7  # classes of each pixel that the other teacher decides
@@ -70,14 +70,15 @@ class PSMTConfig(MethodConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("weight", "ramp", "warmup", "threshold", "eps"):
+        for name in ("weight", "threshold", "eps"):
             need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        need(0 <= self.momentum <= 1, "method.momentum", self.momentum, "from 0 to 1")
+        for name in ("ramp", "warmup", "momentum"):
+            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
         need(self.kept >= 1, "method.kept", self.kept, "at least 1")
         need(self.xi > 0, "method.xi", self.xi, "more than 0")
 
     def unlabelled_off(self):
-        return {"weight": 0.0, "warmup": 0, "eps": 0.0, "labelled_strong": False}
+        return {"weight": 0.0, "warmup": 0.0, "eps": 0.0, "labelled_strong": False}
 
 
 class MeanOfTwo(Segmenter):
@@ -172,17 +173,16 @@ class PSMT(Method):
 
     def warm(self, clock) -> bool:
         "Whether the run is in its warm-up."
-        return clock.epoch < self.config.warmup
+        return clock.progress < self.config.warmup
 
     def ramp(self, clock) -> float:
         "The factor of the unsupervised loss, from 0 to 1."
-        epochs = clock.step / clock.per_epoch - self.config.warmup
-        return cosine_ramp(epochs / self.config.ramp) if self.config.ramp else 1.0
+        share = clock.progress - self.config.warmup
+        return cosine_ramp(share / self.config.ramp) if self.config.ramp else 1.0
 
     def turns(self, clock) -> tuple[int, int]:
         "The teacher that follows in this epoch, and the other one."
-        turn = (clock.epoch - self.config.warmup) % 2
-        return turn, 1 - turn
+        return clock.epoch % 2, 1 - clock.epoch % 2
 
     def after(self, phase, clock):
         if not self.warm(clock):
