@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["discrepancy", "CCVCConfig", "CCVC"]
 
-# %% ../../nbs/methods/ccvc.ipynb #8fd96772
+# %% ../../nbs/methods/ccvc.ipynb #46f08805
 from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import need
 
 
-# %% ../../nbs/methods/ccvc.ipynb #e8bf3950
+# %% ../../nbs/methods/ccvc.ipynb #1e8e744c
 def discrepancy(
     a: Tensor,  # (B,C,h,w) features of one branch
     b: Tensor,  # the same shape: features of the other
@@ -67,7 +67,7 @@ class CCVC(Method):
     cost, networks = "6B G + 2B N", "2 and a mapping"  # without strong views 4B G; with a second crop 2B N more
     fidelity = (
         "exact: three losses, mapping, weights; substituted: the shared network, optimiser and length; "
-        "by the paper, not the code: probabilities as confidence, conflicts mixed like labels; the first branch is judged"
+        "by the paper, not the code: probabilities as confidence, conflicts mixed like labels; branch 1 is judged"
     )
 
     def __init__(self, config, build):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ["GTAConfig", "GTA"]
 
-# %% ../../nbs/methods/gta.ipynb #d14de2bc
+# %% ../../nbs/methods/gta.ipynb #180b77ad
+import copy
 from dataclasses import dataclass
 import torch
 from ..data.views import Views
@@ -17,7 +18,7 @@ from ..nn.percentile import above
 from ..settings import need
 
 
-# %% ../../nbs/methods/gta.ipynb #8cf056f0
+# %% ../../nbs/methods/gta.ipynb #94b9f43d
 @dataclass
 class GTAConfig(MethodConfig):
     "Settings of GTA."
@@ -60,7 +61,7 @@ class GTA(Method):
         self.net = build()
         if not self.net.last_layers:
             raise ValueError(f"{type(self.net).__name__} does not say which layers are its mask predictor: last_layers")
-        self.assistant, self.teacher = make_teacher(self.net).requires_grad_(True), make_teacher(self.net)
+        self.assistant, self.teacher = copy.deepcopy(self.net), make_teacher(self.net)
         if config.tied_classifier:
             for name in self.net.last_layers:
                 setattr(self.assistant, name, getattr(self.net, name))
@@ -124,8 +125,8 @@ class GTA(Method):
     def after(self, phase, clock):
         c, done = self.config, clock.step - self.warm_steps(clock)
         if done < 0:
-            for copy in (self.assistant, self.teacher):
-                copy.load_state_dict(self.net.state_dict())
+            for net in (self.assistant, self.teacher):
+                net.load_state_dict(self.net.state_dict())
         elif phase == "student":
             follow(self.teacher, self.net, warm_momentum(done, c.momentum))
         elif c.representation < 1:
