@@ -291,6 +291,14 @@ d = {
                 "book/views.html#evaluationviews.__len__",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.PseudoLabelledViews": (
+                "book/views.html#pseudolabelledviews",
+                "corrmatch/data/views.py",
+            ),
+            "corrmatch.data.views.PseudoLabelledViews.crop_of": (
+                "book/views.html#pseudolabelledviews.crop_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.TrainingViews": ("book/views.html#trainingviews", "corrmatch/data/views.py"),
             "corrmatch.data.views.TrainingViews.__getitem__": (
                 "book/views.html#trainingviews.__getitem__",
@@ -316,6 +324,7 @@ d = {
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
+            "corrmatch.data.views.cutout": ("book/views.html#cutout", "corrmatch/data/views.py"),
             "corrmatch.data.views.denormalise": ("book/views.html#denormalise", "corrmatch/data/views.py"),
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
@@ -559,6 +568,26 @@ d = {
             "corrmatch.engine.runs.write_atomic": ("reference/runs.html#write_atomic", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
         },
+        "corrmatch.engine.stages": {
+            "corrmatch.engine.stages.agreement": ("reference/stages.html#agreement", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.file_of": ("reference/stages.html#file_of", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.handed_on": ("reference/stages.html#handed_on", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.kept_steps": ("reference/stages.html#kept_steps", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.label_images": (
+                "reference/stages.html#label_images",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.mean_probabilities": (
+                "reference/stages.html#mean_probabilities",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.stability": ("reference/stages.html#stability", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.write_labels": (
+                "reference/stages.html#write_labels",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.write_table": ("reference/stages.html#write_table", "corrmatch/engine/stages.py"),
+        },
         "corrmatch.engine.state": {
             "corrmatch.engine.state.Record": ("reference/state.html#record", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.Record.__init__": (
@@ -646,6 +675,10 @@ d = {
             "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.earlier_stages": (
+                "book/trainer.html#earlier_stages",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.enough_memory": (
                 "book/trainer.html#enough_memory",
                 "corrmatch/engine/trainer.py",
@@ -654,6 +687,7 @@ d = {
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.make_plan": ("book/trainer.html#make_plan", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.one_training": ("book/trainer.html#one_training", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.ready": ("book/trainer.html#ready", "corrmatch/engine/trainer.py"),
@@ -777,14 +811,23 @@ d = {
                 "methods/template.html#methodconfig.__post_init__",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.MethodConfig.keep": (
+                "methods/template.html#methodconfig.keep",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.MethodConfig.mining": (
                 "methods/template.html#methodconfig.mining",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.MethodConfig.stages": (
+                "methods/template.html#methodconfig.stages",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.MethodConfig.unlabelled_off": (
                 "methods/template.html#methodconfig.unlabelled_off",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Stage": ("methods/template.html#stage", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.registered": ("methods/template.html#registered", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
@@ -1183,6 +1226,44 @@ d = {
             "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
                 "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
                 "corrmatch/methods/mean_teacher.py",
+            ),
+        },
+        "corrmatch.methods.st_plus_plus": {
+            "corrmatch.methods.st_plus_plus.STPlusPlus": (
+                "methods/st_plus_plus.html#stplusplus",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlus.__init__": (
+                "methods/st_plus_plus.html#stplusplus.__init__",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlus.forward": (
+                "methods/st_plus_plus.html#stplusplus.forward",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig": (
+                "methods/st_plus_plus.html#stplusplusconfig",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.__post_init__": (
+                "methods/st_plus_plus.html#stplusplusconfig.__post_init__",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.keep": (
+                "methods/st_plus_plus.html#stplusplusconfig.keep",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.stages": (
+                "methods/st_plus_plus.html#stplusplusconfig.stages",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.unlabelled_off": (
+                "methods/st_plus_plus.html#stplusplusconfig.unlabelled_off",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.views": (
+                "methods/st_plus_plus.html#stplusplusconfig.views",
+                "corrmatch/methods/st_plus_plus.py",
             ),
         },
         "corrmatch.methods.supervised": {

@@ -30,6 +30,8 @@ __all__ = [
     "begin",
     "withdraw",
     "keep_score",
+    "earlier_stages",
+    "one_training",
     "train",
 ]
 
@@ -61,10 +63,11 @@ from corrmatch.engine.runs import (
     trim_rows,
 )
 from ..data.splits import Split
+from .stages import handed_on, kept_steps, label_images
 from .state import Rollback, TrainState, gradients, ids_of, training_step
 from ..data.toy import make_toy
 from ..methods.base import Clock, step_seed
-from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
+from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, TrainingViews, batches
 
 
 # %% ../../nbs/book/10_trainer.ipynb #43419655
@@ -181,6 +184,13 @@ class Plan:
         self.per_epoch = len(self.views) // self.share  # steps
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.evaluate_at = self.config.evaluate_every * self.per_epoch
+        self.kept_at = kept_steps(self.config.method.keep, self.total)
+        least = min((stage.share for stage in self.config.method.stages), default=1)
+        if int(least * len(self.split.unlabelled)) < self.config.batch and self.config.method.stages:
+            raise DataError(
+                f"batch is {self.config.batch}, but a stage hands on only {least:g} of {len(self.split.unlabelled)} "
+                "images; choose a smaller --batch, or add unlabelled images"
+            )
 
     def batches(self, step: int, workers: int | None = None):
         "What is left of the epoch that `step` lies in; tensors are on the device."
@@ -208,7 +218,13 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 
 
 # %% ../../nbs/book/10_trainer.ipynb #3b22593a
-def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
+def make_plan(
+    config: Config,
+    me: Processes,
+    resume: bool = False,
+    progress: bool = False,
+    labels: dict | None = None,  # id -> mask file: pseudo-labels of earlier stages; only these images are unlabelled
+) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
     if resume and (lines := differences(to_dict(from_dict(Config, read_json(run / "config.json"))), to_dict(config))):
@@ -219,12 +235,14 @@ def make_plan(config: Config, me: Processes, resume: bool = False, progress: boo
         open_data(config, progress)  # one of us reads all files
     me.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
+    if labels:
+        split = replace(split, unlabelled=[id for id in split.unlabelled if id in labels])
     if config.method.views.unlabelled and not split.unlabelled:
         raise DataError(
             f"{folder.root}: no unlabelled image is left, and {config.method.name} needs some; name fewer images with "
             "--data.labelled, a list of others with --data.unlabelled, or train with --method supervised"
         )
-    views = TrainingViews(
+    views = (PseudoLabelledViews if config.method.views.pseudo else TrainingViews)(
         folder,
         split,
         config.data.crop,
@@ -236,6 +254,7 @@ def make_plan(config: Config, me: Processes, resume: bool = False, progress: boo
         # an epoch is one pass over the unlabelled images, whether a method looks at them or not
         views=config.method.views,
     )
+    views.labels = labels
     return Plan(config, me, run, folder, split, views)
 
 
@@ -421,10 +440,10 @@ def rehearse(state: TrainState, plan: Plan):
 
 
 def ready(
-    config: Config, me: Processes, resume: bool = False, progress: bool = False
+    config: Config, me: Processes, resume: bool = False, progress: bool = False, labels: dict | None = None
 ) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
-    plan = make_plan(config, me, resume, progress)
+    plan = make_plan(config, me, resume, progress, labels)
     with enough_memory():
         state = TrainState(config, len(plan.folder.classes), me, load=not resume)
         rehearse(state, plan)
@@ -454,8 +473,9 @@ def begin(state: TrainState, plan: Plan, resume: bool):
 # %% ../../nbs/book/10_trainer.ipynb #5f0ac1e2
 #| code-fold: true
 def withdraw(state: TrainState, plan: Plan):
-    "Take back what `begin` wrote if no step was made: the name is free again."
-    if state.step or not plan.me.main:
+    "Take back what `begin` wrote if no step was made, of an earlier stage neither: the name is free again."
+    begun = any((plan.run / stage.name / "config.json").exists() for stage in plan.config.method.stages)
+    if state.step or begun or not plan.me.main:
         return
     for name in ("config.json", *sorted(BEGUN - {".lock"})):  # first the mark of a run
         (plan.run / name).unlink(missing_ok=True)
@@ -485,24 +505,48 @@ def keep_score(state: TrainState, plan: Plan, writer, watch=None, interrupt=None
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e59ed944
-def train(
+def earlier_stages(plan: Plan, interrupt: Interrupt, progress: bool, watch) -> Result | None:
+    "Make the trainings before that of a run, or go on with them; the result of the one that was interrupted."
+    config, me, labels = plan.config, plan.me, {}
+    for stage in config.method.stages:
+        run = plan.run / stage.name
+        if not (run / "labels.csv").exists():
+            data, name = replace(config.data, check=False), f"{config.name}/{stage.name}"
+            c = replace(config, name=name, data=data, method=stage.method)
+            me.wait()
+            result = one_training(c, me, interrupt, (run / "config.json").exists(), progress, watch, labels)
+            rest = [id for id in plan.split.unlabelled if id not in labels]
+            stop = lambda: interrupt.asked
+            if not (result.finished and label_images(run, stage, c, plan.folder, rest, me, stop)):
+                return result._replace(finished=False)
+        labels |= handed_on(run)
+    plan.views.labels = labels
+
+
+def one_training(
     config: Config,
-    resume: bool = False,  # continue the run in out/name
-    progress: bool = True,  # show a bar
-    watch=None,  # called with (state, plan, TensorBoard writer or None) after each score; it looks and changes nothing
+    me: Processes,
+    interrupt: Interrupt,
+    resume: bool,
+    progress: bool,
+    watch,
+    labels: dict | None = None,  # id -> mask file: pseudo-labels of earlier stages
 ) -> Result:
-    "Train as the settings say; logs, checkpoints and scores go to the run folder."
-    need_guard()
+    "One training, with the stages that come before it."
     start = time.time()
-    with processes(config.system.device, config.system.timeout) as me, ExitStack() as stack, enough_memory():
-        interrupt = stack.enter_context(Interrupt(2.0 if me.world > 1 else 0.0))
+    if config.method.views.pseudo and config.method.views.unlabelled and not config.method.stages and labels is None:
+        raise ValueError(f"{config.name} is one stage of a run: continue the whole run")
+    with ExitStack() as stack:
         if me.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        plan, state = ready(config, me, resume, progress)
+        plan, state = ready(config, me, resume, progress, labels)
         if not resume:
             stack.callback(withdraw, state, plan)
         begin(state, plan, resume)
         interrupt.begun = True
+        if config.method.stages and (stopped := earlier_stages(plan, interrupt, progress, watch)):
+            return stopped
+        state.record.start = time.time()
         writer, stop = board(plan.run, state.step) if me.main else None, False
         if writer is not None:
             stack.callback(writer.close)
@@ -517,6 +561,8 @@ def train(
                     losses = training_step(state, batch, config, plan.total, plan.per_epoch, me)
                     state.record.add(state.step, losses.terms, ids_of(batch))
                     bar.update()
+                    if state.step in plan.kept_at:
+                        save(state, plan, f"step{state.step}.pt")
                     due = state.step % config.log_every == 0 or state.step == plan.total
                     if due and state.record.steps:
                         row = log_row(state, epoch, losses.logs)
@@ -533,3 +579,16 @@ def train(
                 save(state, plan, "last.pt")
     finished = state.step >= plan.total and not (state.scored < state.step and plan.to_score(state.step))
     return Result(plan.run, state.step, state.last, state.best, time.time() - start, finished)
+
+
+def train(
+    config: Config,
+    resume: bool = False,  # continue the run in out/name
+    progress: bool = True,  # show a bar
+    watch=None,  # called with (state, plan, TensorBoard writer or None) after each score; it looks and changes nothing
+) -> Result:
+    "Train as the settings say; logs, checkpoints and scores go to the run folder."
+    need_guard()
+    with processes(config.system.device, config.system.timeout) as me, enough_memory():
+        with Interrupt(2.0 if me.world > 1 else 0.0) as interrupt:
+            return one_training(config, me, interrupt, resume, progress, watch)

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "Stage",
     "MethodConfig",
     "Losses",
     "Alone",
@@ -28,6 +29,19 @@ from ..nn.losses import OHEM, supervised_loss
 from ..settings import need
 
 
+# %% ../../nbs/methods/template.ipynb #43580a57
+@dataclass(frozen=True)
+class Stage:
+    "A training before that of a run: its network labels images that the next one learns from."
+
+    name: str  # its folder inside the run folder
+    method: "MethodConfig"  # its settings
+    share: float = 1.0  # of the images that it labels, the most stable first: they are handed on with these labels
+    which: str = "last"  # its checkpoint that labels: last or best
+    scales: tuple[float, ...] = (1.0,)  # sizes, relative to the image, whose probabilities are averaged
+    flip: bool = False  # mirrored images, too
+
+
 # %% ../../nbs/methods/template.ipynb #b8c6203a
 @dataclass
 class MethodConfig:
@@ -47,6 +61,16 @@ class MethodConfig:
     def mining(self) -> OHEM | None:
         "Hard example mining as the settings say, or None."
         return OHEM(self.ohem_threshold, self.ohem_min_kept) if self.ohem else None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        "Trainings that come before the run's own; none for a method that is one training."
+        return ()
+
+    @property
+    def keep(self) -> tuple[float, ...]:
+        "Shares of the run at which a checkpoint is kept, for the labelling that follows a stage."
+        return ()
 
     def unlabelled_off(self) -> dict:
         "Settings that leave the supervised loss alone, with factor 1."
