@@ -57,6 +57,9 @@ def start(toy, tmp_path):
             out=str(tmp_path),
         )
         plan = make_plan(config, Processes())
+        if config.method.stages:  # what the stages before have labelled
+            masks = [plan.folder.mask_path(id) for id in plan.split.labelled]
+            plan.views.labels = dict(zip(plan.split.unlabelled, masks * 2))
         return config, list(plan.batches(0)), TrainState(config, 6)
 
     return make
