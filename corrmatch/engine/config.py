@@ -115,7 +115,7 @@ def method_config(
         near = difflib.get_close_matches(name, methods(), 1)
         raise ValueError(
             f"method is {name!r}; it has to be one of {', '.join(sorted(methods()))}"
-            + (f"; perhaps you meant {near[0]}" if near else "")
+            + (f"; perhaps you meant {near[0]}" if near else "; CORRMATCH_METHODS=FILE.py brings one of your own")
         )
     shared = {f.name: getattr(old, f.name) for f in dataclasses.fields(MethodConfig)} if old else {}
     return methods()[name].Config(**shared | settings)

@@ -76,7 +76,7 @@ def as_image(image) -> Image.Image:
 
 # %% ../../nbs/reference/predict.ipynb #977d2aff
 def load(
-    source,  # run folder, or a checkpoint file of one
+    source,  # run folder, a checkpoint file of one, or voc_animals, which comes with the package
     which: str = "best",  # best or last checkpoint of a run folder
     device: str = "auto",  # auto: the GPU if there is one; or cpu, cuda, cuda:1
 ) -> Predictor:

@@ -301,7 +301,7 @@ def camvid() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #6fb9537b
-LITE = ModelConfig("lite0", output_stride=16, rates=(3, 6, 9), channels=64, low_channels=24, weights="imagenet")
+LITE = ModelConfig("lite0", output_stride=16, rates=(3, 6, 9), channels=64, low_channels=24, frozen=1)
 LITE_METHODS = {"corrmatch": {"projection": 128, "threshold_momentum": None}}
 
 
@@ -312,7 +312,7 @@ def voc_animals(labelled: int) -> Config:
         DataConfig("", f"labelled_{labelled}", val="val", crop=161),
         LITE,
         optim=OptimConfig(lr=0.005),
-        system=SystemConfig(channels_last=True),
+        system=SystemConfig(precision="bfloat16", channels_last=True),
         batch=8,
         steps=2000,
     )
