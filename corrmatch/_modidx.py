@@ -529,6 +529,10 @@ d = {
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.packaged_runs": (
+                "reference/results.html#packaged_runs",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",
@@ -828,6 +832,8 @@ d = {
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Stage": ("methods/template.html#stage", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base._load_module": ("methods/template.html#_load_module", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.load_plugins": ("methods/template.html#load_plugins", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.registered": ("methods/template.html#registered", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
@@ -1356,6 +1362,7 @@ d = {
                 "reference/network.html#build_segmenter",
                 "corrmatch/models/build.py",
             ),
+            "corrmatch.models.build.freeze": ("reference/network.html#freeze", "corrmatch/models/build.py"),
         },
         "corrmatch.models.deeplab": {
             "corrmatch.models.deeplab.ASPP": ("book/model.html#aspp", "corrmatch/models/deeplab.py"),
@@ -1523,6 +1530,23 @@ d = {
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix.mix": ("reference/cutmix.html#mix", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.pseudo_label": ("reference/cutmix.html#pseudo_label", "corrmatch/nn/cutmix.py"),
+        },
+        "corrmatch.nn.depthwise": {
+            "corrmatch.nn.depthwise.Depthwise": ("reference/depthwise.html#depthwise", "corrmatch/nn/depthwise.py"),
+            "corrmatch.nn.depthwise.Depthwise.backward": (
+                "reference/depthwise.html#depthwise.backward",
+                "corrmatch/nn/depthwise.py",
+            ),
+            "corrmatch.nn.depthwise.Depthwise.forward": (
+                "reference/depthwise.html#depthwise.forward",
+                "corrmatch/nn/depthwise.py",
+            ),
+            "corrmatch.nn.depthwise._forward": ("reference/depthwise.html#_forward", "corrmatch/nn/depthwise.py"),
+            "corrmatch.nn.depthwise._plain": ("reference/depthwise.html#_plain", "corrmatch/nn/depthwise.py"),
+            "corrmatch.nn.depthwise.fast_depthwise": (
+                "reference/depthwise.html#fast_depthwise",
+                "corrmatch/nn/depthwise.py",
+            ),
         },
         "corrmatch.nn.ema": {
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),

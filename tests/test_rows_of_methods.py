@@ -83,7 +83,7 @@ def test_costs_are_what_methods_say():
     assert table.loc["st_plus_plus"].tolist() == ["2B G", "1, three times", 3] and table.loc["cps", "trainings"] == 1
 
 
-def command(scenes, out, more=""):
+def asked_for(scenes, out, more=""):
     return f"reproduce table2 table3 --methods {ASKED} --seeds 0 --steps 2 --root {scenes} --out {out} {more}".split()
 
 
@@ -99,13 +99,13 @@ def test_an_interrupted_table_of_methods_goes_on(miniature, scenes, tmp_path, mo
 
     monkeypatch.setattr(trainer, "training_step", counted)
     with pytest.raises(SystemExit) as stop:
-        main(command(scenes, tmp_path))
+        main(asked_for(scenes, tmp_path))
     assert stop.value.code == 130 and "the same command goes on" in capsys.readouterr().err
     runs = tmp_path / "toy"
     assert sorted(p.name for p in runs.iterdir()) == ["labelled_only_seed0", "st_plus_plus_seed0"]
     assert load_checkpoint(runs / "st_plus_plus_seed0" / "stage2" / "last.pt")["step"] == 1
     before = (runs / "labelled_only_seed0" / "last.pt").stat().st_mtime_ns
-    main(command(scenes, tmp_path, f"--keep {tmp_path / 'kept'}"))
+    main(asked_for(scenes, tmp_path, f"--keep {tmp_path / 'kept'}"))
     said = capsys.readouterr().out
     assert len(calls) == 2 + 3 * 2 + 2, "no step is made twice"
     assert (runs / "labelled_only_seed0" / "last.pt").stat().st_mtime_ns == before

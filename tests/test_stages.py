@@ -1,13 +1,11 @@
 "Trainings in a row: each is an ordinary run, its labels are those that are learnt from, and whatever dies is continued by the same command."
 
 import csv
-import os
 import signal
 from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from corrmatch.cli import main
 from corrmatch.data.folder import Folder, read_mask
 from corrmatch.engine import stages, trainer
@@ -15,7 +13,7 @@ from corrmatch.engine.config import method_config, to_dict
 from corrmatch.engine.results import collect, finish, load_method, load_run
 from corrmatch.engine.runs import load_checkpoint, read_json, read_log, save_json
 from corrmatch.engine.trainer import DataError, train
-from corrmatch.testing import refuses, same
+from corrmatch.testing import refuses
 from drills import child, config, dataset, die, ended, same_runs
 
 QUICK = {"scales": (1.0, 0.5), "flip": True}
@@ -122,7 +120,7 @@ def patched(monkeypatch, name, n, act):
     monkeypatch.setattr(module, name, counted)
 
 
-def command(folder, resume):
+def continued(folder, resume):
     "The command line of the same run."
     path = folder / "killed.json"
     save_json(path, to_dict(settings(folder, "killed")))
@@ -134,7 +132,7 @@ def test_killed_in_every_stage_and_between_and_nothing_is_lost(folder, whole, mo
     for i, (name, n) in enumerate(DEATHS):
         with monkeypatch.context() as patch:
             patched(patch, name, n, die)
-            status = ended(child(lambda: command(folder, resume=i > 0)), 120)
+            status = ended(child(lambda: continued(folder, resume=i > 0)), 120)
         assert status == -signal.SIGKILL, (name, n, status)
         made = {p.parent.name: load_checkpoint(p)["step"] for p in run.rglob("last.pt")}
         stood.append((made, len(list(run.rglob("*.png")))))
@@ -143,7 +141,7 @@ def test_killed_in_every_stage_and_between_and_nothing_is_lost(folder, whole, mo
     assert any("stage2" not in m and 0 < n < 16 for m, n in stood), f"and one while stage 1 labels: {stood}"
     assert any(0 < m["killed"] < 6 for m, _ in stood), f"and one in the last stage: {stood}"
     kept = {p: p.stat().st_mtime_ns for p in run.rglob("labels/*.png")}
-    assert ended(child(lambda: command(folder, resume=True)), 120) == 0
+    assert ended(child(lambda: continued(folder, resume=True)), 120) == 0
     assert all(p.stat().st_mtime_ns == then for p, then in kept.items()), "what was labelled is not labelled again"
     for part in ("", "stage1", "stage2"):
         same_runs(whole.folder / part, run / part)

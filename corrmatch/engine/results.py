@@ -6,6 +6,7 @@
 __all__ = [
     "finish",
     "out_of",
+    "packaged_runs",
     "load_method",
     "load_run",
     "validation_views",
@@ -19,6 +20,7 @@ __all__ = [
 # %% ../../nbs/reference/results.ipynb #388c94e5
 import json, statistics
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 import pandas as pd
 from .config import Config, from_dict
@@ -48,15 +50,26 @@ def out_of(run: Path, name: str) -> Path:
 
 
 # %% ../../nbs/reference/results.ipynb #61b285f6
+def packaged_runs() -> dict[str, Path]:
+    "Name -> file of the trained methods that come with the package."
+    folder = Path(str(files("corrmatch"))) / "assets" / "networks"
+    return {file.stem: file for file in sorted(folder.glob("*.pt"))}
+
+
 def load_method(
-    run,  # run folder, or a checkpoint file
+    run,  # run folder, a checkpoint file, or a name in `packaged_runs()`
     which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> tuple[Method, Classes, Config]:
     "The method of a run as it was trained, with the classes and settings stored beside its weights."
     run = Path(run)
     if not run.exists():
-        raise FileNotFoundError(f"{run}: there is no such run folder or checkpoint")
+        run = packaged_runs().get(str(run), run)
+    if not run.exists():
+        raise FileNotFoundError(
+            f"{run}: there is no such run folder or checkpoint, and no trained network of this name "
+            f"comes with the package ({', '.join(packaged_runs()) or 'none does'})"
+        )
     path = run if run.is_file() else run / f"{which}.pt"
     if which == "best" and not path.exists():
         path = run / "last.pt"  # a run without validation images has no best

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "PLUGINS",
     "Stage",
     "MethodConfig",
     "Losses",
@@ -14,12 +15,15 @@ __all__ = [
     "Method",
     "with_source",
     "register",
+    "load_plugins",
     "registered",
 ]
 
 # %% ../../nbs/methods/template.ipynb #86c11fbb
-import hashlib
+import hashlib, importlib, importlib.util, os, sys
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Callable, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
@@ -251,6 +255,39 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
+PLUGINS = "CORRMATCH_METHODS"  # environment variable: modules and .py files that register methods, with commas between
+_LOADED: set[str] = set()
+
+
+def _load_module(name: str):
+    "Import a module, or a .py file under its own name."
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_plugins():
+    "Import the modules that bring methods of others, each once; one that cannot be imported is an error."
+    found = {f"entry point {e.value}": e.load for e in entry_points(group="corrmatch.methods")}
+    for name in filter(None, (part.strip() for part in os.environ.get(PLUGINS, "").split(","))):
+        found[f"{PLUGINS}={name}"] = lambda name=name: _load_module(name)
+    for where, load in found.items():
+        if where not in _LOADED:
+            _LOADED.add(where)
+            try:
+                load()
+            except Exception as error:
+                _LOADED.discard(where)
+                raise ValueError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+
+
 def registered() -> dict[str, type[Method]]:
-    "Name -> class, of the methods that were registered so far."
+    "Name -> class, of the methods that were registered so far, and of those that others bring."
+    load_plugins()
     return dict(_METHODS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 import torch
 from ..data.views import Views
-from .base import Method, MethodConfig, Stage, register, weighted_sum
+from .base import Losses, Method, MethodConfig, Stage, register, weighted_sum
 from ..nn.losses import IGNORE, supervised_loss
 from ..settings import need
 
@@ -87,8 +87,8 @@ class STPlusPlus(Method):
         logits_x, logits_u = self.net(torch.cat([x, batch["image_s"]])).split(len(x))
         unsup = supervised_loss(logits_u, batch["labels_u"], count=clock.count)
         terms = {"sup_hard": self.supervised(logits_x, batch, clock), "unsup_hard": unsup}
-        count = clock.count or torch.Tensor.double
+        count = clock.count or (lambda n: n.to(logits_x.dtype))
         pixels = {"sup_hard": count((y != IGNORE).sum())}
         pixels["unsup_hard"] = self.config.weight * count((batch["labels_u"] != IGNORE).sum())
-        whole = sum(pixels.values()).clamp(min=1)  # the mean over all pixels of both halves
-        return weighted_sum(terms, {name: n / whole for name, n in pixels.items()})
+        total = sum(n * terms[name] for name, n in pixels.items()) / sum(pixels.values()).clamp(min=1)
+        return Losses(total, {name: v.detach() for name, v in (terms | {"total": total}).items()}, {})
