@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from corrmatch.data.toy import make_toy
-from corrmatch.data.views import TrainingViews, batches
+from corrmatch.data.views import PseudoLabelledViews, TrainingViews, batches
 from corrmatch.engine.processes import processes
 from corrmatch.engine.runs import environment, save_json
 from corrmatch.engine.state import TrainState, training_step
@@ -103,9 +103,10 @@ def first_batch(config, root: Path) -> dict:
         make_toy(root, labelled=config.batch, unlabelled=config.batch, val=1, size=max(config.data.crop, 48))
     d = replace(config.data, root=str(root), labelled="labelled", unlabelled=None, val="val", check=False)
     folder, split = open_data(replace(config, data=d))
-    views = TrainingViews(
-        folder, split, d.crop, config.seed, partner=d.partner, scale=d.scale, views=config.method.views
-    )
+    kind = PseudoLabelledViews if config.method.views.pseudo else TrainingViews
+    views = kind(folder, split, d.crop, config.seed, partner=d.partner, scale=d.scale, views=config.method.views)
+    # what pseudo-labels say costs nothing
+    views.labels = dict(zip(split.unlabelled, map(folder.mask_path, split.labelled)))
     return next(iter(batches(views, config.batch)))
 
 

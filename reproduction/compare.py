@@ -211,7 +211,7 @@ def dots(
 
 def reproduce_tables(
     names,  # of tables: table2 to table13
-    scale: str = "toy",  # toy, camvid or voc
+    scale: str = "toy",  # toy, camvid, voc_animals or voc
     seeds=(0, 1, 2),
     out="runs/reproduce",  # folder for the runs and the CSV files
     keep: Path | None = None,  # folder for the text files of finished runs

@@ -71,6 +71,9 @@ def start(toy, tmp_path):
             out=str(tmp_path),
         )
         context = make_context(config, Processes())
+        if config.method.stages:  # what the stages before have labelled
+            masks = [context.folder.mask_path(id) for id in context.split.labelled]
+            context.views.labels = dict(zip(context.split.unlabelled, masks * 2))
         return config, list(context.batches(0)), TrainState(config, 6)
 
     return make
