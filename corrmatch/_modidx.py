@@ -38,6 +38,7 @@ d = {
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
             "corrmatch.cli._Choice": ("howto/command_line.html#_choice", "corrmatch/cli.py"),
             "corrmatch.cli._any_recipe": ("howto/command_line.html#_any_recipe", "corrmatch/cli.py"),
+            "corrmatch.cli._at_home": ("howto/command_line.html#_at_home", "corrmatch/cli.py"),
             "corrmatch.cli._choose": ("howto/command_line.html#_choose", "corrmatch/cli.py"),
             "corrmatch.cli._need_side": ("howto/command_line.html#_need_side", "corrmatch/cli.py"),
             "corrmatch.cli._read_config": ("howto/command_line.html#_read_config", "corrmatch/cli.py"),
@@ -444,6 +445,18 @@ d = {
         },
         "corrmatch.engine.predict": {
             "corrmatch.engine.predict.Predictor": ("reference/predict.html#predictor", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.Predictor.cut": (
+                "reference/predict.html#predictor.cut",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.digest": (
+                "reference/predict.html#predictor.digest",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.is_done": (
+                "reference/predict.html#predictor.is_done",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Predictor.predict": (
                 "reference/predict.html#predictor.predict",
                 "corrmatch/engine/predict.py",
@@ -452,9 +465,17 @@ d = {
                 "reference/predict.html#predictor.save",
                 "corrmatch/engine/predict.py",
             ),
+            "corrmatch.engine.predict.Predictor.stamp": (
+                "reference/predict.html#predictor.stamp",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Scores": ("reference/predict.html#scores", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.Scores.absent": (
                 "reference/predict.html#scores.absent",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores.mean": (
+                "reference/predict.html#scores.mean",
                 "corrmatch/engine/predict.py",
             ),
             "corrmatch.engine.predict.Scores.miou": (
@@ -467,9 +488,16 @@ d = {
             ),
             "corrmatch.engine.predict.as_image": ("reference/predict.html#as_image", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.evaluate": ("reference/predict.html#evaluate", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.foreign_classes": (
+                "reference/predict.html#foreign_classes",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.list_ids": ("reference/predict.html#list_ids", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.load": ("reference/predict.html#load", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.put": ("reference/predict.html#put", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.stamp_of": ("reference/predict.html#stamp_of", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.targets": ("reference/predict.html#targets", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
             "corrmatch.engine.processes.Processes": (
@@ -512,17 +540,30 @@ d = {
         },
         "corrmatch.engine.results": {
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.data_of": ("reference/results.html#data_of", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.find_checkpoint": (
+                "reference/results.html#find_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.finish": ("reference/results.html#finish", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.load_method": (
                 "reference/results.html#load_method",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.need_classes": (
+                "reference/results.html#need_classes",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",
+                "corrmatch/engine/results.py",
+            ),
+            "corrmatch.engine.results.scored_views": (
+                "reference/results.html#scored_views",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.spent": ("reference/results.html#spent", "corrmatch/engine/results.py"),
@@ -632,6 +673,10 @@ d = {
                 "book/trainer.html#interrupt.__init__",
                 "corrmatch/engine/trainer.py",
             ),
+            "corrmatch.engine.trainer.Interrupt.together": (
+                "book/trainer.html#interrupt.together",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Plan": ("book/trainer.html#plan", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.Plan.__post_init__": (
                 "book/trainer.html#plan.__post_init__",
@@ -650,6 +695,7 @@ d = {
                 "book/trainer.html#enough_memory",
                 "corrmatch/engine/trainer.py",
             ),
+            "corrmatch.engine.trainer.find_root": ("book/trainer.html#find_root", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.keep_score": ("book/trainer.html#keep_score", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.make_plan": ("book/trainer.html#make_plan", "corrmatch/engine/trainer.py"),

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
-import contextlib, importlib, io, json, os, re, sys, warnings
+import contextlib, importlib, io, os, re, sys, warnings
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -85,14 +85,12 @@ def _choose(args: list[str]) -> tuple[list[str], _Choice]:
 def _read_config(path: str):
     "The settings in a JSON file: a run's config.json, or one like it."
     from corrmatch.engine.config import Config, from_dict
+    from corrmatch.engine.runs import read_json
 
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file of settings")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from None
+    values = read_json(file)
     try:
         return from_dict(Config, values)
     except (ValueError, TypeError) as error:
@@ -211,15 +209,15 @@ class Evaluate:
             )
         if self.csv:
             self.csv.parent.mkdir(parents=True, exist_ok=True)
+            table.loc[scores.mean, "IoU %"] = round(100 * scores.miou, 2)
             table.to_csv(self.csv)
 
 
 # %% ../nbs/howto/command_line.ipynb #c352bc23
 def plan_files(
     path: Path,  # an image, or a folder of images
-    out: Path,  # where the results go
-) -> dict:  # image -> (mask, overlay)
-    "Which files a prediction reads and writes; refuses to overwrite any."
+) -> list[Path]:
+    "The images that a prediction reads."
     from corrmatch.data.folder import ENDINGS
 
     if not path.exists():
@@ -233,10 +231,7 @@ def plan_files(
         raise ValueError(f"{path}: no image in it; give a folder that holds {', '.join(ENDINGS)} files")
     if twice := [stem for stem, n in Counter(p.stem for p in images).items() if n > 1]:
         raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
-    files = {p: (out / f"{p.stem}.png", out / f"{p.stem}_overlay.jpg") for p in images}
-    if there := [str(f) for pair in files.values() for f in pair if f.exists()]:
-        raise FileExistsError(f"{there[0]}: there is such a file already (one of {len(there)}); choose another --out")
-    return files
+    return images
 
 
 # %% ../nbs/howto/command_line.ipynb #59ccc851
@@ -254,22 +249,25 @@ class Predict:
 
     def __call__(self):
         _need_side(self.size)
-        files, broken = plan_files(self.path, self.out), []
+        images, broken = plan_files(self.path), []
         from tqdm.auto import tqdm
-        from corrmatch.engine.evaluation import overlay, save_prediction
-        from corrmatch.engine.predict import as_image, load
+        from corrmatch.engine.predict import foreign_classes, load
 
         predictor = load(self.run, self.which, self.device)
-        for path, (mask, picture) in tqdm(files.items(), "predict", disable=not sys.stderr.isatty()):
+        if said := foreign_classes(predictor.classes, self.path):
+            warnings.warn(f"{'; '.join(said)}. The masks will hold the ids of the network")
+        options = {"mode": self.mode, "size": self.size}
+        todo = [p for p in images if not predictor.is_done(p, self.out, **options)]
+        for path in tqdm(todo, "predict", disable=not sys.stderr.isatty()):
             try:
-                image = as_image(path)
+                predictor.save(path, self.out, **options)
             except (ValueError, OSError) as error:
                 broken.append(str(error))
-                continue
-            labels = predictor.predict(image, self.mode, self.size)
-            save_prediction(labels, predictor.classes, mask)
-            overlay(image, labels, predictor.classes).save(picture, quality=90)
-        print(f"{len(files) - len(broken)} of {len(files)} images predicted into {self.out}")
+        there = len(images) - len(todo)
+        print(
+            f"{len(todo) - len(broken)} of {len(images)} images predicted into {self.out}"
+            f"{f'; {there} were there already' if there else ''}"
+        )
         if broken:
             raise ValueError("\n".join(broken))
 
@@ -280,8 +278,8 @@ class Export:
     "Write the network of a run into one file that needs no corrmatch: RGB from 0 to 1 in, logits out."
 
     run: Positional[Path]  # run folder
-    out: Path  # file to write: NAME.pt2 (torch) or NAME.onnx (onnx)
-    format: Literal["torch", "onnx"] = "torch"  # a torch.export program, or ONNX (needs corrmatch[onnx])
+    out: Path  # file to write: NAME.onnx, or NAME.pt2 with --format torch
+    format: Literal["onnx", "torch"] = "onnx"  # ONNX (needs corrmatch[onnx]); torch: whoever opens it runs its code
     which: Literal["best", "last"] = "best"  # checkpoint
 
     def __call__(self):
@@ -527,11 +525,17 @@ def one_line(
 
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
+def _at_home(word: str) -> str:
+    "A word of the command line whose path begins with `~`, in quotes or after an equals sign, with the path written out."
+    name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{name}{equals}{os.path.expanduser(value)}" if value.startswith("~") else word
+
+
 def parse(
     args=None,  # list of words; default: those of the shell
 ):  # a command, ready to be called
     "The command that the words ask for."
-    args, choice = list(sys.argv[1:] if args is None else args), _Choice()
+    args, choice = [_at_home(word) for word in (sys.argv[1:] if args is None else args)], _Choice()
     if args[:1] == ["train"]:
         args, choice = _choose(args)
     _CHOICE.method, _CHOICE.config = choice.method, choice.config

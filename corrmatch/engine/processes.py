@@ -6,7 +6,7 @@
 __all__ = ["SILENT", "Processes", "processes", "share"]
 
 # %% ../../nbs/reference/processes.ipynb #e934004e
-import os, re, warnings
+import inspect, os, re, warnings
 from contextlib import suppress
 from dataclasses import dataclass
 import torch
@@ -100,6 +100,14 @@ class processes:
 
 
 # %% ../../nbs/reference/processes.ipynb #4c4738ab
+# that each process keeps its own buffers: PyTorch 2.14 has another word for it, and warns of the old one
+_OWN_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
+
+
 def share(
     method: nn.Module,
     me: Processes,
@@ -114,6 +122,6 @@ def share(
     return DistributedDataParallel(
         method,
         device_ids=[me.device.index] if me.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        **{_OWN_BUFFERS: False},
         find_unused_parameters=True,  # a weight of 0, or an encoder with an unused stage, leaves some without gradient
     )

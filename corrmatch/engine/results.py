@@ -6,8 +6,12 @@
 __all__ = [
     "finish",
     "out_of",
+    "find_checkpoint",
     "load_method",
     "load_run",
+    "need_classes",
+    "data_of",
+    "scored_views",
     "validation_views",
     "score_run",
     "score_table",
@@ -17,18 +21,19 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/results.ipynb #388c94e5
-import json, statistics
+import statistics
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 from .config import Config, from_dict
-from ..data.check import Classes
+from ..data.check import Classes, Folder, compare_classes
 from .evaluation import evaluate_views
-from .runs import load_checkpoint, read_log
+from .runs import load_checkpoint, read_json, read_log
 from .state import build_method
 from ..methods import Method
 from ..models.base import Segmenter
-from .trainer import Result, open_data, train
+from .trainer import Result, find_root, open_data, train
+from ..data.splits import Split
 from ..data.views import MEAN, STD, EvaluationViews
 
 
@@ -48,18 +53,25 @@ def out_of(run: Path, name: str) -> Path:
 
 
 # %% ../../nbs/reference/results.ipynb #61b285f6
+def find_checkpoint(
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
+) -> Path:
+    "The file that is meant."
+    run = Path(run)
+    if not run.exists():
+        raise FileNotFoundError(f"{run}: there is no such run folder or checkpoint")
+    path = run if run.is_file() else run / f"{which}.pt"
+    return path if which != "best" or path.exists() else run / "last.pt"  # without validation images there is no best
+
+
 def load_method(
     run,  # run folder, or a checkpoint file
     which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> tuple[Method, Classes, Config]:
     "The method of a run as it was trained, with the classes and settings stored beside its weights."
-    run = Path(run)
-    if not run.exists():
-        raise FileNotFoundError(f"{run}: there is no such run folder or checkpoint")
-    path = run if run.is_file() else run / f"{which}.pt"
-    if which == "best" and not path.exists():
-        path = run / "last.pt"  # a run without validation images has no best
+    run, path = Path(run), find_checkpoint(run, which)
     state = load_checkpoint(path, device)
     if (found := state.get("preprocessing")) != (here := {"mean": list(MEAN), "std": list(STD)}):
         raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
@@ -81,6 +93,48 @@ def load_run(
 
 
 # %% ../../nbs/reference/results.ipynb #eaec228e
+def need_classes(
+    trained: Classes,  # of a run
+    folder: Folder,  # a dataset
+):
+    "Refuse a dataset whose class ids mean something else than those of the network."
+    if changed := compare_classes(trained, folder.classes):
+        raise ValueError(
+            f"{folder.root}: not the classes that the network was trained on ({'; '.join(changed)}). "
+            f"Give the folder a classes.txt with {', '.join(trained.names)} in this order"
+        )
+
+
+def data_of(
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
+    root=None,  # another place of the dataset than the one trained on
+) -> tuple[Folder, Split]:
+    "The dataset of a run, and the lists that its checkpoint holds: no list file is read again."
+    state = load_checkpoint(find_checkpoint(run, which))
+    config = from_dict(Config, state["config"])
+    config.out = str(out_of(Path(run), config.name)) if Path(run).is_dir() else config.out
+    config.data = replace(config.data, check=False, root=str(root or config.data.root))
+    lists = state.get("lists")
+    folder, split = (Folder(find_root(config)), Split(**lists)) if lists else open_data(config)
+    need_classes(Classes.from_dict(state["classes"]), folder)
+    return folder, split
+
+
+def scored_views(
+    run,  # as in data_of
+    which: str = "best",
+    root=None,
+) -> EvaluationViews:
+    "The validation images of a run, as its checkpoint lists them."
+    folder, split = data_of(run, which, root)
+    if not split.val:
+        raise ValueError(
+            f"{run}: the run has no validation images; give a folder with --root, or train with a list in --data.val"
+        )
+    return EvaluationViews(folder, split.val)
+
+
 def validation_views(
     config: Config,
     root=None,  # another place of the dataset than the one trained on
@@ -108,9 +162,8 @@ def score_run(
 ) -> pd.Series:  # IoU of each class and their mean, %
     "Evaluate a run on its validation images."
     net, classes, config = load_run(run, which, device)
-    matrix = evaluate_views(
-        net, validation_views(config, root), classes, mode or config.mode, config.data.crop, progress
-    )
+    views = scored_views(run, which, root)
+    matrix = evaluate_views(net, views, classes, mode or config.mode, config.data.crop, progress)
     return pd.Series(dict(zip(classes.names, (100 * matrix.iou).tolist())) | {"mIoU": 100 * matrix.miou})
 
 
@@ -140,7 +193,7 @@ def collect(
     "Name, seed, steps, commit, last and best mIoU (%) and seconds of runs, from their files."
     rows = []
     for run in map(Path, runs):
-        config, environment = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "environment"))
+        config, environment = (read_json(run / f"{name}.json") for name in ("config", "environment"))
         log, scores = read_log(run), read_log(run, "scores.csv")
         rows.append(
             {

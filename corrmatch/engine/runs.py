@@ -30,6 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
 import torch
+from ..data.folder import Classes, compare_classes
 
 # %% ../../nbs/reference/runs.ipynb #a7964247
 BEGUN = {".lock", "environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
@@ -361,17 +362,11 @@ def commit(clone: Path) -> str:
 
 # %% ../../nbs/reference/runs.ipynb #333cd065
 def changes(
-    then: dict,  # of the checkpoint: class names, ids of each list, environment
+    then: dict,  # of the checkpoint: classes, ids of each list, environment
     now: dict,  # the same, of today
 ) -> tuple[list[str], list[str]]:  # what would make it another run; what may change the last digits
     "What has changed around a run since its checkpoint, a line each; only what the checkpoint says is compared."
-    wrong, (a, b) = [], ((d.get("classes") or now["classes"] for d in (then, now)))
-    if len(a["names"]) != len(b["names"]):
-        wrong.append(f"classes: {len(a['names'])} then, {len(b['names'])} now")
-    else:
-        wrong += [f"class {k}: {m!r} then, {n!r} now" for k, (m, n) in enumerate(zip(a["names"], b["names"])) if m != n]
-    if a["ignore_index"] != b["ignore_index"]:
-        wrong.append(f"ignore_index: {a['ignore_index']} then, {b['ignore_index']} now")
+    wrong = compare_classes(*(Classes.from_dict(d.get("classes") or now["classes"]) for d in (then, now)))
     for name, ids in now["lists"].items():
         old, new = (list(x) for x in (then.get("lists", now["lists"])[name], ids))
         parts = [

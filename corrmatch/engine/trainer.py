@@ -7,6 +7,7 @@ __all__ = [
     "GUARD",
     "NO_MEMORY",
     "DataError",
+    "find_root",
     "open_data",
     "need_guard",
     "plainly",
@@ -42,7 +43,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
-from .config import Config, differences, from_dict, to_dict
+from .config import LISTS, Config, differences, from_dict, to_dict
 from ..data.check import Folder, check_folder, resolve_split
 from .evaluation import evaluate_views, evaluating, pseudo_label_counts
 from .processes import Processes, processes
@@ -75,6 +76,11 @@ class DataError(ValueError):
 
 # %% ../../nbs/book/10_trainer.ipynb #f99d2093
 #| code-fold: true
+def find_root(config: Config) -> Path:
+    "The folder of the dataset; the embedded one lies beside the runs."
+    return Path(config.out) / "data" / "toy" if config.data.root == "toy" else Path(config.data.root).expanduser()
+
+
 def open_data(
     config: Config,
     progress: bool = False,  # show a bar while files are checked
@@ -83,7 +89,7 @@ def open_data(
     d = config.data
     if not d.root:
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
-    root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root).expanduser()
+    root = find_root(config)
     if d.root == "toy" and not (root / "classes.txt").exists():
         try:
             make_toy(root)
@@ -211,10 +217,12 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 def make_plan(config: Config, me: Processes, resume: bool = False, progress: bool = False) -> Plan:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
-    if resume and (lines := differences(to_dict(from_dict(Config, read_json(run / "config.json"))), to_dict(config))):
-        raise ValueError(
-            f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
-        )
+    if resume:
+        old = to_dict(from_dict(Config, read_json(run / "config.json")))
+        if lines := differences(old, to_dict(config), LISTS):
+            raise ValueError(
+                f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
+            )
     if me.main:
         open_data(config, progress)  # one of us reads all files
     me.wait()
@@ -326,6 +334,7 @@ class Interrupt:
 
     def __init__(self, patience: float = 0.0):  # seconds in which a second SIGINT is an echo of the first
         self.asked, self.begun, self.patience, self.old = False, False, patience, {}
+        self.met, self.next = None, 0  # when and at which step the processes met; the step at which they meet again
 
     def __enter__(self):
         def ask(signum, frame):
@@ -340,6 +349,18 @@ class Interrupt:
         except ValueError:
             pass  # not the main thread: signals go elsewhere
         return self
+
+    def together(self, dist: Processes, step: int) -> bool:
+        "Was one of the processes asked to end? They meet about once a second, all at the same steps."
+        if dist.world == 1:
+            return self.asked
+        if step < self.next:
+            return False
+        now = time.monotonic()
+        pace = (now - self.met[0]) / max(step - self.met[1], 1) if self.met else 1.0  # seconds a step
+        asked, pace = dist.reduce(torch.tensor([float(self.asked), pace]), "max").tolist()
+        self.met, self.next = (now, step), step + max(int(1 / max(pace, 1e-3)), 1)
+        return bool(asked)
 
     def __exit__(self, *_):
         for s, handler in self.old.items():
@@ -416,6 +437,12 @@ def rehearse(state: TrainState, plan: Plan):
     batch = next(plan.batches(0, workers=0))
     for phase in state.method.phases:
         gradients(state, phase, batch, clock)
+    trained = {name: p.grad is not None for name, p in state.method.named_parameters() if p.requires_grad}
+    if (idle := [name for name, is_trained in trained.items() if not is_trained]) and plan.me.main:
+        warnings.warn(
+            f"{len(idle)} of {len(trained)} parameters get no gradient and stay as they are, the first is {idle[0]}: "
+            "a weight of 0 switches off the only loss that reaches them, or nothing uses them"
+        )
     state.method.zero_grad(set_to_none=True)
     before.restore(state)
 
@@ -526,7 +553,7 @@ def train(
                             {k: f"{row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row}
                             | {"mIoU": f"{100 * state.last:.1f}"}
                         )
-                    if stop := interrupt.asked if me.world == 1 else due and me.any(interrupt.asked):
+                    if stop := interrupt.together(me, state.step):
                         break
                     if config.save_every and state.step % config.save_every == 0:
                         save(state, plan, "last.pt")

@@ -37,7 +37,8 @@ class MethodConfig:
     views: ClassVar[Views] = Views()
     ohem: bool = False  # hard example mining on the supervised losses (Cityscapes)
     ohem_threshold: float = 0.7  # true-class probability below which a pixel counts as hard
-    ohem_min_kept: int = 100_000  # pixels of a batch that are kept at least
+    ohem_min_kept: int = 100_000  # pixels kept at least, of what a process sees at once (a micro-batch)
+    ohem_per_image: bool = False  # of each image instead, whatever the processes and micro-batches
 
     def __post_init__(self):
         need(0 <= self.ohem_threshold <= 1, "method.ohem_threshold", self.ohem_threshold, "from 0 to 1")
@@ -46,7 +47,7 @@ class MethodConfig:
     @property
     def mining(self) -> OHEM | None:
         "Hard example mining as the settings say, or None."
-        return OHEM(self.ohem_threshold, self.ohem_min_kept) if self.ohem else None
+        return OHEM(self.ohem_threshold, self.ohem_min_kept, self.ohem_per_image) if self.ohem else None
 
     def unlabelled_off(self) -> dict:
         "Settings that leave the supervised loss alone, with factor 1."

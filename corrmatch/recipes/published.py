@@ -387,7 +387,7 @@ def batch_note(
         f"steps, and the rate {config.optim.lr:g} was chosen for {batch} "
         f"(in proportion it would be {scaled:g}). To keep the reference on less memory, use --batch {batch} "
         f"--system.accumulate {max(batch // config.batch, 1)}, "
-        "which differs only in what batch norm sees, or more processes, which does not differ"
+        "which differs in what batch norm and the divisors of the losses see, or more GPUs, which do not differ in that"
     )
 
 
