@@ -64,12 +64,18 @@ d = {
             "corrmatch.data.check.check_files": ("reference/checks.html#check_files", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_folder": ("reference/checks.html#check_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_image": ("reference/checks.html#check_image", "corrmatch/data/check.py"),
+            "corrmatch.data.check.content_of": ("reference/checks.html#content_of", "corrmatch/data/check.py"),
             "corrmatch.data.check.draw_split": ("reference/checks.html#draw_split", "corrmatch/data/check.py"),
             "corrmatch.data.check.find_list": ("reference/checks.html#find_list", "corrmatch/data/check.py"),
             "corrmatch.data.check.inspect_folder": ("reference/checks.html#inspect_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge": ("reference/checks.html#judge", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_class_lines": (
+                "reference/checks.html#judge_class_lines",
+                "corrmatch/data/check.py",
+            ),
             "corrmatch.data.check.judge_classes": ("reference/checks.html#judge_classes", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_colours": ("reference/checks.html#judge_colours", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_copies": ("reference/checks.html#judge_copies", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_lists": ("reference/checks.html#judge_lists", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_masks": ("reference/checks.html#judge_masks", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_names": ("reference/checks.html#judge_names", "corrmatch/data/check.py"),
@@ -112,6 +118,10 @@ d = {
                 "reference/folders.html#folder._bare_ids",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder._last_parts": (
+                "reference/folders.html#folder._last_parts",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder._nearby": (
                 "reference/folders.html#folder._nearby",
                 "corrmatch/data/folder.py",
@@ -143,6 +153,10 @@ d = {
             ),
             "corrmatch.data.folder.Folder.masks_among_images": (
                 "reference/folders.html#folder.masks_among_images",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.meant_id": (
+                "reference/folders.html#folder.meant_id",
                 "corrmatch/data/folder.py",
             ),
             "corrmatch.data.folder.Folder.near_id": (
@@ -557,6 +571,10 @@ d = {
             ),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.read_checkpoint": (
+                "reference/results.html#read_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",
@@ -585,6 +603,7 @@ d = {
                 "corrmatch/engine/runs.py",
             ),
             "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.need_folder": ("reference/runs.html#need_folder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_json": ("reference/runs.html#read_json", "corrmatch/engine/runs.py"),

@@ -88,9 +88,11 @@ def _read_config(path: str):
     from corrmatch.engine.runs import read_json
 
     file = Path(path).expanduser()
+    file = file / "config.json" if file.is_dir() else file  # of a run
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file of settings")
-    values = read_json(file)
+    if not isinstance(values := read_json(file), dict):
+        raise ValueError(f"{file}: no settings, but a {type(values).__name__}; give a file like a run's config.json")
     try:
         return from_dict(Config, values)
     except (ValueError, TypeError) as error:
@@ -192,6 +194,10 @@ class Evaluate:
             raise FileExistsError(f"{self.csv}: there is such a file already; choose another --csv")
         _need_side(self.size)
         from corrmatch.engine.predict import evaluate
+        from corrmatch.engine.runs import need_folder
+
+        if self.csv:
+            need_folder(self.csv)
 
         scores = evaluate(
             self.run, self.root, self.list, self.which, self.mode, self.size, self.device, sys.stderr.isatty()
@@ -218,7 +224,7 @@ def plan_files(
     path: Path,  # an image, or a folder of images
 ) -> list[Path]:
     "The images that a prediction reads."
-    from corrmatch.data.folder import ENDINGS
+    from corrmatch.data.folder import ENDINGS, LAYOUTS
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder; give an image, or a folder of images")
@@ -228,7 +234,10 @@ def plan_files(
         else [path]
     )
     if not images:
-        raise ValueError(f"{path}: no image in it; give a folder that holds {', '.join(ENDINGS)} files")
+        inside = [f"did you mean {path / i}?" for i, *_ in LAYOUTS.values() if (path / i).is_dir()]
+        raise ValueError(
+            f"{path}: no image in it; {(inside or ['give a folder that holds ' + ', '.join(ENDINGS) + ' files'])[0]}"
+        )
     if twice := [stem for stem, n in Counter(p.stem for p in images).items() if n > 1]:
         raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
     return images
@@ -252,6 +261,9 @@ class Predict:
         images, broken = plan_files(self.path), []
         from tqdm.auto import tqdm
         from corrmatch.engine.predict import foreign_classes, load
+        from corrmatch.engine.runs import need_folder
+
+        need_folder(self.out / "mask.png")
 
         predictor = load(self.run, self.which, self.device)
         if said := foreign_classes(predictor.classes, self.path):

@@ -15,15 +15,15 @@ import torch
 torch.set_num_threads(1)
 from corrmatch.engine.config import *
 from corrmatch.models.build import ModelConfig
-from corrmatch.methods.corrmatch.method import CorrMatchConfig
 from corrmatch.engine.results import finish
 from corrmatch.engine.runs import load_checkpoint
 from corrmatch.data.toy import make_toy
 
-folder, kills = sys.argv[1], int(sys.argv[2])
+folder, kills, method = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=3, size=48)
 tiny = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, weights=None)
-def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, CorrMatchConfig(projection=8, num_shapes=8, threshold_init=0.3), OptimConfig(0.01),
+settings = method_config(method, **({"projection": 8, "num_shapes": 8, "threshold_init": 0.3} if method == "corrmatch" else {}))
+def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, settings, OptimConfig(0.01),
                                 SystemConfig("cpu"), batch=4, steps=40, log_every=3, save_every=2, out=folder)
 
 def start(name):
@@ -52,12 +52,19 @@ print(json.dumps({"kills": done, "moments": moments}))
 """
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
+CASES = [  # CorrMatch; a teacher that follows its student; two networks
+    ("corrmatch", 5),
+    ("mean_teacher", 2),
+    *(pytest.param(method, 20, marks=pytest.mark.slow) for method in ("corrmatch", "mean_teacher", "cps")),
+]
+
+
+@pytest.mark.parametrize("method, kills", CASES)
+def test_killed_at_random_and_nothing_is_lost(tmp_path, method, kills):
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "program.py", str(tmp_path), str(kills)],
+        [sys.executable, "program.py", str(tmp_path), str(kills), method],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -78,7 +85,7 @@ def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
         assert a.equals(b), f"{name} differs: {told}"
     if kills == 20:
         record(
-            "killed at random",
+            "killed at random" if method == "corrmatch" else f"killed at random: {method}",
             f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps",
             told["kills"],
             "weights, log and scores of the run that nobody disturbed",

@@ -77,9 +77,12 @@ def two(place: Path, c, delay: float, resume: bool = False) -> list[str]:
     return sorted((place / f"{c.name}.{who}.ended").read_text() for who in ("one", "two"))
 
 
-@pytest.mark.parametrize("delay", [0, 0, 0.05, 0.3, 1])
-def test_of_two_starts_one_trains(place, delay, request):
-    c = config(place, f"together {request.node.callspec.id}")
+DELAYS = [round(2 * i / 19, 3) for i in range(20)]  # seconds between two starts
+
+
+@pytest.mark.parametrize("delay", [d if d in DELAYS[:8:3] else pytest.param(d, marks=pytest.mark.slow) for d in DELAYS])
+def test_of_two_starts_one_trains(place, delay):
+    c = config(place, f"together {delay}")
     refused, finished = two(place, c, delay)
     assert finished == "finished" and "\n" not in refused and "--name" in refused, refused
     assert refused.startswith(("BlockingIOError", "FileExistsError")), refused

@@ -33,7 +33,7 @@ from .config import Config
 from .evaluation import ConfusionMatrix, evaluate_views, overlay, palette_image
 from .evaluation import predict_labels as predict_image
 from .results import load_run, need_classes, scored_views
-from .runs import find_device
+from .runs import find_device, need_folder
 from .trainer import find_root
 from ..models.base import Segmenter
 
@@ -131,7 +131,7 @@ def stamp_of(path: Path) -> str:
 
 def put(image: Image.Image, path: Path, **options):
     "Write an image under its name when it is whole."
-    path.parent.mkdir(parents=True, exist_ok=True)
+    need_folder(path).parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         image.save(part, **options)

@@ -7,6 +7,7 @@ __all__ = [
     "finish",
     "out_of",
     "find_checkpoint",
+    "read_checkpoint",
     "load_method",
     "load_run",
     "need_classes",
@@ -65,16 +66,30 @@ def find_checkpoint(
     return path if which != "best" or path.exists() else run / "last.pt"  # without validation images there is no best
 
 
+def read_checkpoint(
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
+    device="cpu",
+) -> dict:
+    "What a checkpoint of a run holds; other files are refused."
+    path = find_checkpoint(run, which)
+    state = load_checkpoint(path, device)
+    if lacking := {"classes", "config", "method", "preprocessing"}.difference(state if isinstance(state, dict) else ()):
+        raise ValueError(
+            f"{path}: no checkpoint of a run, for it has no {min(lacking)}; give a run folder or a file of one"
+        )
+    return state
+
+
 def load_method(
     run,  # run folder, or a checkpoint file
     which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> tuple[Method, Classes, Config]:
     "The method of a run as it was trained, with the classes and settings stored beside its weights."
-    run, path = Path(run), find_checkpoint(run, which)
-    state = load_checkpoint(path, device)
-    if (found := state.get("preprocessing")) != (here := {"mean": list(MEAN), "std": list(STD)}):
-        raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
+    run, state = Path(run), read_checkpoint(run, which, device)
+    if (found := state["preprocessing"]) != (here := {"mean": list(MEAN), "std": list(STD)}):
+        raise ValueError(f"{run}: trained on images normalised with {found}, this version uses {here}")
     classes, config = Classes.from_dict(state["classes"]), from_dict(Config, state["config"])
     config.out = str(out_of(run, config.name)) if run.is_dir() else config.out
     method = build_method(config, len(classes), load=False).to(device)
@@ -111,7 +126,7 @@ def data_of(
     root=None,  # another place of the dataset than the one trained on
 ) -> tuple[Folder, Split]:
     "The dataset of a run, and the lists that its checkpoint holds: no list file is read again."
-    state = load_checkpoint(find_checkpoint(run, which))
+    state = read_checkpoint(run, which)
     config = from_dict(Config, state["config"])
     config.out = str(out_of(Path(run), config.name)) if Path(run).is_dir() else config.out
     config.data = replace(config.data, check=False, root=str(root or config.data.root))

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "BEGUN",
+    "need_folder",
     "open_run",
     "write_atomic",
     "save_json",
@@ -36,12 +37,20 @@ from ..data.folder import Classes, compare_classes
 BEGUN = {".lock", "environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
 
 
+def need_folder(path) -> Path:
+    "Refuse a folder, or a file to be written, that lies below a file."
+    path = Path(path)
+    if file := next((p for p in path.parents if p.is_file()), None):
+        raise NotADirectoryError(f"{path}: {file} is a file and no folder; choose another place")
+    return path
+
+
 def open_run(
     folder,  # the run folder
     resume=False,  # continue the run that is there
 ) -> Path:
     "Name the run folder; refuse one that already holds a run unless it is to be resumed."
-    folder = Path(folder)
+    folder = need_folder(folder)
     holds_run = (folder / "config.json").exists()
     if resume and not holds_run:
         raise FileNotFoundError(
@@ -312,7 +321,10 @@ def read_log(folder, name="log.csv") -> pd.DataFrame:
     path = Path(folder) / name
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such log; give the folder of a run that has written one")
-    return pd.read_csv(path, index_col="step")
+    try:
+        return pd.read_csv(path, index_col="step")
+    except ValueError as error:
+        raise ValueError(f"{path}: no log of a run ({' '.join(str(error).split())}); bring back a whole one") from None
 
 
 # %% ../../nbs/reference/runs.ipynb #4c0c4dfb

@@ -90,6 +90,8 @@ def open_data(
     if not d.root:
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
     root = find_root(config)
+    if d.root == "toy" and Path("toy").is_dir():
+        warnings.warn("data.root toy is the embedded dataset; for the folder of this name write ./toy")
     if d.root == "toy" and not (root / "classes.txt").exists():
         try:
             make_toy(root)

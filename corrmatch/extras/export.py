@@ -38,7 +38,7 @@ from torchvision.transforms.v2 import functional as TF
 from ..engine.config import Config
 from ..data.check import Classes
 from ..engine.results import load_run
-from ..engine.runs import environment, write_atomic
+from ..engine.runs import environment, need_folder, write_atomic
 from ..data.views import MEAN, STD
 
 
@@ -224,7 +224,7 @@ def check_target(
     format: str,  # torch or onnx
 ) -> Path:
     "Refuse what cannot be written, before any work is done."
-    file = Path(file)
+    file = need_folder(file)
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; choose {' or '.join(FORMATS)}")
     if file.suffix.lower() != (ending := FORMATS[format][0]):

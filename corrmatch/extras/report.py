@@ -47,9 +47,8 @@ from ..data.views import EvaluationViews, denormalise
 from ..engine.config import FREE, Config, to_dict
 from ..engine.evaluation import ConfusionMatrix, evaluate_views, middle, predict_labels
 from ..engine.predict import Scores
-from ..engine.results import load_method, need_classes, spent
-from ..engine.runs import find_device, read_json, read_log, write_atomic
-from ..engine.trainer import open_data
+from ..engine.results import data_of, load_method, spent
+from ..engine.runs import find_device, need_folder, read_json, read_log, write_atomic
 from ..methods import Method
 from ..recipes.published import RECIPES
 from ..viz.curves import RATIOS, curves, terms_of
@@ -283,7 +282,7 @@ def place(
     "Where the report goes; only an earlier report in the run folder is replaced."
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: there is no such run folder")
-    path = Path(out) if out else run / "report.html"
+    path = need_folder(out or run / "report.html")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of the page, e.g. --out {path / 'report.html'}")
     if path.exists() and (out or MARK not in path.read_text(encoding="utf-8", errors="replace")[:1000]):
@@ -319,9 +318,7 @@ def report(
     method, classes, config = load_method(run, which, find_device(device))
     environment, log = read_json(run / "environment.json"), read_log(run)
     scores = read_log(run, "scores.csv") if (run / "scores.csv").exists() else pd.DataFrame({"miou": []})
-    folder, split = open_data(
-        replace(config, data=replace(config.data, check=False, root=str(root or config.data.root)))
-    )
+    folder, split = data_of(run, which, root)
     tau, time = method.confident_at, timing(log, scores.index)
     (recipe, others), settings = compare(config), flat(to_dict(config))
     facts = {
@@ -348,7 +345,6 @@ def report(
         views = EvaluationViews(folder, split.val)
         matrix, each = score_each(method.predictor, views, classes, config, progress)
         method.cpu()
-        need_classes(classes, folder)
         mean = Scores(matrix, classes, len(views), config.mode).mean
         facts = {
             f"mIoU, {which} checkpoint": f"{100 * matrix.miou:.2f} %, {mean}",
