@@ -361,7 +361,7 @@ class Interrupt:
         now = time.monotonic()
         pace = (now - self.met[0]) / max(step - self.met[1], 1) if self.met else 1.0  # seconds a step
         asked, pace = dist.reduce(torch.tensor([float(self.asked), pace]), "max").tolist()
-        self.met, self.next = (now, step), step + max(int(1 / max(pace, 1e-3)), 1)
+        self.met, self.next = (now, step), step + max(round(1 / max(pace, 1e-3)), 1)
         return bool(asked)
 
     def __exit__(self, *_):
