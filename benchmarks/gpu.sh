@@ -1,10 +1,8 @@
 #!/usr/bin/env bash
-# What a training step of each method costs on a GPU with 80 GB, from anywhere, after `make install`:
-#     bash benchmarks/gpu.sh
-# Each line leaves a JSON and a CSV file in results/benchmarks.
+# Everything that is owed from a GPU, in at most nine minutes, most valuable first:
+#     bash benchmarks/gpu.sh                      # records in results/benchmarks/gpu
+#     bash benchmarks/gpu.sh --minutes 4 --out /tmp/records
+# PYTHON names another interpreter than that of `make install`. For part (c) make benchmarks/carry first: benchmarks/pack.py.
 set -eu
 cd "$(dirname "$0")/.."
-steps() { .venv/bin/python benchmarks/steps.py --device cuda --out "results/benchmarks/$1.json" "${@:2}"; }
-steps voc_cuda --recipe voc_classic_92 --batch 8
-steps voc_cuda_fast --recipe voc_classic_92 --batch 8 --precision bfloat16 --fast
-steps cityscapes_cuda --recipe cityscapes_186 --batch 2 --precision bfloat16 --fast
+exec "${PYTHON:-.venv/bin/python}" -u benchmarks/gpu.py "$@"

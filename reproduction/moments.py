@@ -1,23 +1,20 @@
 """Train a recipe and keep its method at several moments of the run; the same command continues it
 
-python -m reproduction.moments voc_animals_104 --root VOC_ANIMALS --steps 640 --precision bfloat16 --freeze 2 --fast-depthwise
+python -m reproduction.moments voc_animals_104 --root VOC_ANIMALS --steps 640
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 import torch
 from corrmatch.engine.config import Config
 from corrmatch.engine.processes import Processes
-from corrmatch.engine.runs import append_row, read_log, save_checkpoint, save_json
+from corrmatch.engine.runs import append_row, read_log, save_checkpoint
 from corrmatch.engine.state import TrainState, ids_of, training_step
 from corrmatch.engine.trainer import Plan, begin, log_row, make_plan, save, surroundings
 from corrmatch.methods import DEFAULT
-from corrmatch.models.base import Segmenter
 from corrmatch.recipes.published import RECIPES
-from reproduction.depthwise import fast_depthwise
 
 FRACTIONS = (0.05, 0.10, 0.25, 0.50, 1.0)  # of a run, at which its method is kept
 
@@ -28,22 +25,6 @@ def moments(
 ) -> dict[int, str]:  # step -> name of the moment: its per cent, in three digits
     "The steps after which a method is kept."
     return {max(1, round(f * total)): f"{round(100 * f):03d}" for f in fractions}
-
-
-def freeze_first_stages(
-    net: Segmenter,  # with a ResNet or an EfficientNet of timm as its encoder
-    stages: int,  # 0: none
-):
-    "No gradients for the stem and the first stages of the encoder; the statistics of their batch norms still move."
-    if not stages:
-        return
-    encoder = getattr(net.backbone, "net", net.backbone)
-    if hasattr(encoder, "conv_stem"):
-        parts = [encoder.conv_stem, encoder.bn1, *encoder.blocks[:stages]]
-    else:
-        parts = [encoder.conv1, encoder.bn1, *(getattr(encoder, f"layer{i + 1}") for i in range(stages))]
-    for part in parts:
-        part.requires_grad_(False)
 
 
 def keep_method(
@@ -57,24 +38,15 @@ def keep_method(
 
 def train_with_moments(
     config: Config,  # `log_every` is also the distance of two checkpoints
-    freeze: int = 0,  # first stages of the encoder without gradients
-    fast: bool = False,  # `fast_depthwise`
     fractions=FRACTIONS,
     progress: bool = True,  # print a line for each row of the log
 ) -> Path:  # the run folder, with a file moment_NNN.pt for each moment
     "Train to the end of the schedule, from the last checkpoint if there is one; nothing is validated."
-    run, me, options = Path(config.out) / config.name, Processes(), {"freeze": freeze, "fast": fast}
+    run, me = Path(config.out) / config.name, Processes()
     resume = (run / "config.json").exists()
     plan = make_plan(config, me, resume)
-    if resume and (old := json.loads((run / "options.json").read_text())) != options:
-        raise ValueError(f"{run} was made with {old}, not with {options}. Use the same, or another name")
     state = TrainState(config, len(plan.folder.classes), me, load=not resume)
-    for net in (m for m in state.method.modules() if isinstance(m, Segmenter)):
-        freeze_first_stages(net, freeze)
-        if fast:
-            fast_depthwise(net.backbone)
     run.mkdir(parents=True, exist_ok=True)
-    save_json(run / "options.json", options)
     begin(state, plan, resume)
     before = read_log(run)["cpu_seconds"].iloc[-1] if state.step else 0.0
     start, due = time.process_time() - before, moments(plan.total, fractions)
@@ -106,9 +78,6 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="of the run folder")
     parser.add_argument("--out", default="runs/moments")
-    parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
-    parser.add_argument("--freeze", type=int, default=0, help="first stages of the encoder without gradients")
-    parser.add_argument("--fast-depthwise", action="store_true", help="see reproduction.depthwise")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -117,12 +86,11 @@ def main(argv=None):
         config,
         name=args.name or f"{config.name}_seed{args.seed}",
         data=replace(config.data, root=args.root or config.data.root),
-        system=replace(config.system, precision=args.precision),
         steps=args.steps or config.steps,
         seed=args.seed,
         out=args.out,
     )
-    print(train_with_moments(config, args.freeze, args.fast_depthwise))
+    print(train_with_moments(config))
 
 
 if __name__ == "__main__":

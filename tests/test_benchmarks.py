@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import pandas as pd
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 from frame import ROOT
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import steps
+from corrmatch.data.toy import make_toy
+from benchmarks import gpu, pack, steps
 
 
 def test_operations_and_waits_are_counted_by_hand():
@@ -50,3 +52,65 @@ def test_a_mistyped_method_is_refused(capsys):
     with pytest.raises(SystemExit):
         steps.main(["--methods", "fixmach"])
     assert "fixmach" in capsys.readouterr().err
+
+
+# What is owed from a GPU, rehearsed
+
+
+def rehearse(out, *parts, minutes=60):
+    status = gpu.main(["--device", "cpu", "--tiny", "--minutes", str(minutes), "--out", str(out), "--parts", *parts])
+    return status, {f.stem: json.loads(f.read_text()) for f in out.glob("*.json")}
+
+
+def test_the_regions_part_times_two_versions_that_agree(tmp_path):
+    status, records = rehearse(tmp_path, "regions")
+    assert status == 0 and [row["images"] for row in records["regions"]["rows"]] == [1, 2]
+    assert all(row["equal"] and row["loop_ms"] > 0 and row["ours_ms"] > 0 for row in records["regions"]["rows"])
+    assert "torch" in records["machine"]
+
+
+def test_a_part_that_breaks_is_recorded_and_the_next_one_starts(tmp_path, monkeypatch):
+    def broken(a, limit, out):
+        raise RuntimeError("the card has fallen off the bus")
+
+    monkeypatch.setitem(gpu.PARTS, "steps", broken)
+    monkeypatch.setitem(gpu.PARTS, "two", lambda a, limit, out: {"status": 0})
+    status, records = rehearse(tmp_path, "steps", "two")
+    assert status == 1 and "fallen off" in records["steps"]["error"] and records["two"]["status"] == 0
+
+
+def test_a_part_that_hangs_is_ended(tmp_path):
+    begun = time.monotonic()
+    status, _ = gpu.run([sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"], 3)
+    assert status == 124 and time.monotonic() - begun < 300
+
+
+def test_without_time_a_part_is_left_out(tmp_path):
+    status, records = rehearse(tmp_path, "two", minutes=0.01)
+    assert "no time" in records["two"]["skipped"]
+
+
+@pytest.mark.slow
+def test_the_whole_rehearsal(tmp_path):
+    status, records = rehearse(tmp_path, *gpu.PARTS)
+    assert status == 0, records
+    assert records["resume"]["largest"] == 0 and records["resume"]["status"][1] == -9  # it was killed indeed
+    assert records["two"]["same_steps"] and records["two"]["largest"] < 1  # batch norm is per process on CPUs
+    assert {m["status"] for m in records["animals"]["methods"].values()} == {0}
+    assert len(list(tmp_path.glob("animals_*_log.csv"))) == 3
+
+
+def test_what_is_carried_is_a_data_set_below_its_limit(tmp_path, monkeypatch):
+    root = make_toy(tmp_path / "animals", labelled=3, unlabelled=5, val=2, size=48)
+    lists = root / "ImageSets" / "Segmentation"
+    ids = {f.stem: f.read_text().split() for f in lists.glob("*.txt")}
+    (lists / "train.txt").write_text("\n".join(ids["labelled"] + ids["unlabelled"]) + "\n")
+    monkeypatch.setattr(pack, "encoder_in_half", lambda path: path.write_bytes(b"0" * 1000))
+    assert pack.pack(root, tmp_path / "carry", "labelled") == 5
+    folder = tmp_path / "carry" / "animals"
+    there = {f.stem for f in (folder / "JPEGImages").iterdir()}
+    masks = {f.stem for f in (folder / "SegmentationClass").iterdir()}
+    assert there == {i for v in ids.values() for i in v} and masks == set(ids["labelled"] + ids["val"])
+    assert pack.pack(root, tmp_path / "small", "labelled", limit=0.0) == 0
+    with pytest.raises(FileExistsError, match="remove it"):
+        pack.pack(root, tmp_path / "carry", "labelled")

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.nn import functional as F
 from frame import ROOT
 
 sys.path.insert(0, str(ROOT))
@@ -19,7 +18,6 @@ from corrmatch.engine.runs import read_log
 from corrmatch.methods.corrmatch.propagation import propagate_regions
 from corrmatch.recipes.published import toy
 from reproduction import moments, paired
-from reproduction.depthwise import Depthwise, fast_depthwise
 from reproduction.paired import BINS, accepted_shapes, histogram, inside_counts, joint_counts, judge_shapes
 from reproduction.paired_summary import at_ratio, bootstrap_weights, interval, region_counts, write_tables
 from reproduction.runs import change
@@ -120,38 +118,24 @@ def test_a_shape_is_judged_by_hand():
     )
 
 
-@pytest.mark.parametrize("kernel, stride, dilation, padding", [(5, 1, 2, 4), (3, 1, 1, 1), (5, 2, 1, 0), (3, 2, 2, 2)])
-def test_the_fast_backward_pass_has_the_same_gradients(kernel, stride, dilation, padding):
-    g = torch.Generator().manual_seed(0)
-    x, w = torch.randn(2, 6, 13, 12, generator=g), torch.randn(6, 1, kernel, kernel, generator=g)
-    x.requires_grad_(), w.requires_grad_()
-    plain = F.conv2d(x, w, None, stride, padding, dilation, 6)
-    fast = Depthwise.apply(x, w, stride, padding, dilation)
-    up = torch.randn(plain.shape, generator=g)
-    assert torch.equal(plain, fast)
-    for a, b in zip(torch.autograd.grad(plain, (x, w), up), torch.autograd.grad(fast, (x, w), up)):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_only_depthwise_convolutions_are_changed():
-    net = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=4, bias=False), torch.nn.Conv2d(4, 4, 1, bias=False))
-    x = torch.randn(1, 4, 6, 6)
-    before = net(x)
-    assert fast_depthwise(net) == 1 and torch.equal(net(x), before)
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     "Four labelled images; the other ones have masks too, that the training does not read."
     folder = tmp_path_factory.mktemp("paired")
     root = make_toy(folder / "toy", labelled=4, unlabelled=0, val=6, size=48)
-    settings = SMALL | {"name": "tiny", "data.root": str(root), "data.unlabelled": "val", "data.val": None}
+    settings = SMALL | {
+        "name": "tiny",
+        "data.root": str(root),
+        "data.unlabelled": "val",
+        "data.val": None,
+        "model.frozen": 2,
+    }
     return change(toy(), settings | {"out": str(folder)})
 
 
 @pytest.fixture(scope="module")
 def run(config):
-    return moments.train_with_moments(config, freeze=2, fractions=(0.5, 1.0), progress=False)
+    return moments.train_with_moments(config, fractions=(0.5, 1.0), progress=False)
 
 
 def test_the_method_is_kept_at_each_moment(run, config):
@@ -177,10 +161,10 @@ def test_a_run_goes_on_where_it_was_ended(run, config):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moments, "training_step", ended)
         with pytest.raises(KeyboardInterrupt):
-            moments.train_with_moments(again, freeze=2, fractions=(0.5, 1.0), progress=False)
-    with pytest.raises(ValueError, match="freeze"):
-        moments.train_with_moments(again, freeze=1, progress=False)
-    other = moments.train_with_moments(again, freeze=2, fractions=(0.5, 1.0), progress=False)
+            moments.train_with_moments(again, fractions=(0.5, 1.0), progress=False)
+    with pytest.raises(ValueError, match="frozen"):
+        moments.train_with_moments(change(again, {"model.frozen": 1}), progress=False)
+    other = moments.train_with_moments(again, fractions=(0.5, 1.0), progress=False)
     a, b = (load_method(r / "moment_100.pt")[0].state_dict() for r in (run, other))
     assert all(torch.equal(v, b[n]) for n, v in a.items() if torch.is_tensor(v))
     assert read_log(other).index.tolist() == [1, 2, 3, 4]

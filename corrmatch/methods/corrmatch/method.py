@@ -427,7 +427,7 @@ def correlation_row(
 ) -> Tensor:  # (h,w)
     "The row of C that belongs to a pixel's feature position: what the network holds to be like it."
     features = method.net.encode(image[None])
-    projected = method.projected(features, method.net.stages(features))
+    (projected,) = at_least_float32(method.projected(features, method.net.stages(features)))
     h, w = projected.shape[-2:]
     position = torch.tensor([(y * h // image.shape[1]) * w + x * w // image.shape[2]])
     w1, w2 = method.corr.conv1(projected).flatten(2), method.corr.conv2(projected).flatten(2)
