@@ -376,6 +376,6 @@ def test_a_method_of_an_outsider_trains_stops_resumes_and_is_exported(outsider, 
     assert_same(one.state_dict(), other.state_dict())
     assert (one.queue > 0).all() and not torch.equal(one.teacher.classifier.weight, one.net.classifier.weight)
 
-    assert export_run(result.folder, tmp_path / "outsider.pt2") < 1e-3
+    assert export_run(result.folder, tmp_path / "outsider.pt2", "torch") < 1e-3
     predict, details = load_exported(tmp_path / "outsider.pt2")
     assert predict(torch.rand(1, 3, 40, 57)).shape == (1, 6, 40, 57) and details["run"] == "killed"

@@ -77,9 +77,12 @@ def two(place: Path, c, delay: float, resume: bool = False) -> list[str]:
     return sorted((place / f"{c.name}.{who}.ended").read_text() for who in ("one", "two"))
 
 
-@pytest.mark.parametrize("delay", [0, 0, 0.05, 0.3, 1])
-def test_of_two_starts_one_trains(place, delay, request):
-    c = config(place, f"together {request.node.callspec.id}")
+DELAYS = [round(2 * i / 19, 3) for i in range(20)]  # seconds between two starts
+
+
+@pytest.mark.parametrize("delay", [d if d in DELAYS[:8:3] else pytest.param(d, marks=pytest.mark.slow) for d in DELAYS])
+def test_of_two_starts_one_trains(place, delay):
+    c = config(place, f"together {delay}")
     refused, finished = two(place, c, delay)
     assert finished == "finished" and "\n" not in refused and "--name" in refused, refused
     assert refused.startswith(("BlockingIOError", "FileExistsError")), refused
@@ -313,6 +316,27 @@ def test_ctrl_c_while_files_are_checked_ends_at_once_and_leaves_nothing(place, m
     assert not (place / "runs" / "checked").exists()
 
 
+class Both:
+    "Two processes, of which the other one was asked to end."
+
+    world, asked, steps = 2, 0.0, 0
+
+    def reduce(self, x, op):
+        Both.steps += 1
+        return torch.stack([x, torch.tensor([self.asked, 0.2])]).amax(0)
+
+
+def test_several_processes_ask_each_other_about_once_a_second():
+    interrupt, other, met = trainer.Interrupt(), Both(), []
+    for step in range(1, 21):
+        before = other.steps
+        assert not interrupt.together(other, step)
+        met += [step] * (other.steps > before)
+    assert met == [1, 2, 7, 12, 17], "a step of the other takes 0.2 s"
+    other.asked = 1.0
+    assert [interrupt.together(other, step) for step in (20, 21, 22)] == [False, False, True]
+
+
 def test_an_interrupted_command_says_one_line(monkeypatch, capsys):
     def parse(args):
         raise KeyboardInterrupt
@@ -422,6 +446,12 @@ def test_the_home_folder_is_written_out(monkeypatch, tmp_path):
     assert [c.out, d.root, d.labelled, d.unlabelled, d.val] == [
         str(tmp_path / name) for name in ("runs", "voc", "a.txt", "b.txt", "val.txt")
     ]
+
+
+@pytest.mark.parametrize("word", ["~/x", "--out=~/x"])
+def test_a_quoted_tilde_is_written_out(monkeypatch, word):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cli._at_home(word) == word.replace("~", "/home/me") and cli._at_home("--x=a~b") == "--x=a~b"
 
 
 def test_a_console_without_a_letter_loses_no_table(monkeypatch):
