@@ -38,6 +38,7 @@ d = {
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
             "corrmatch.cli._Choice": ("howto/command_line.html#_choice", "corrmatch/cli.py"),
             "corrmatch.cli._any_recipe": ("howto/command_line.html#_any_recipe", "corrmatch/cli.py"),
+            "corrmatch.cli._at_home": ("howto/command_line.html#_at_home", "corrmatch/cli.py"),
             "corrmatch.cli._choose": ("howto/command_line.html#_choose", "corrmatch/cli.py"),
             "corrmatch.cli._need_side": ("howto/command_line.html#_need_side", "corrmatch/cli.py"),
             "corrmatch.cli._read_config": ("howto/command_line.html#_read_config", "corrmatch/cli.py"),
@@ -63,12 +64,18 @@ d = {
             "corrmatch.data.check.check_files": ("reference/checks.html#check_files", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_folder": ("reference/checks.html#check_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_image": ("reference/checks.html#check_image", "corrmatch/data/check.py"),
+            "corrmatch.data.check.content_of": ("reference/checks.html#content_of", "corrmatch/data/check.py"),
             "corrmatch.data.check.draw_split": ("reference/checks.html#draw_split", "corrmatch/data/check.py"),
             "corrmatch.data.check.find_list": ("reference/checks.html#find_list", "corrmatch/data/check.py"),
             "corrmatch.data.check.inspect_folder": ("reference/checks.html#inspect_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge": ("reference/checks.html#judge", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_class_lines": (
+                "reference/checks.html#judge_class_lines",
+                "corrmatch/data/check.py",
+            ),
             "corrmatch.data.check.judge_classes": ("reference/checks.html#judge_classes", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_colours": ("reference/checks.html#judge_colours", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_copies": ("reference/checks.html#judge_copies", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_lists": ("reference/checks.html#judge_lists", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_masks": ("reference/checks.html#judge_masks", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_names": ("reference/checks.html#judge_names", "corrmatch/data/check.py"),
@@ -111,6 +118,10 @@ d = {
                 "reference/folders.html#folder._bare_ids",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder._last_parts": (
+                "reference/folders.html#folder._last_parts",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder._nearby": (
                 "reference/folders.html#folder._nearby",
                 "corrmatch/data/folder.py",
@@ -142,6 +153,10 @@ d = {
             ),
             "corrmatch.data.folder.Folder.masks_among_images": (
                 "reference/folders.html#folder.masks_among_images",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.meant_id": (
+                "reference/folders.html#folder.meant_id",
                 "corrmatch/data/folder.py",
             ),
             "corrmatch.data.folder.Folder.near_id": (
@@ -291,6 +306,14 @@ d = {
                 "book/views.html#evaluationviews.__len__",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.PseudoLabelledViews": (
+                "book/views.html#pseudolabelledviews",
+                "corrmatch/data/views.py",
+            ),
+            "corrmatch.data.views.PseudoLabelledViews.crop_of": (
+                "book/views.html#pseudolabelledviews.crop_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.TrainingViews": ("book/views.html#trainingviews", "corrmatch/data/views.py"),
             "corrmatch.data.views.TrainingViews.__getitem__": (
                 "book/views.html#trainingviews.__getitem__",
@@ -316,10 +339,12 @@ d = {
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
+            "corrmatch.data.views.cutout": ("book/views.html#cutout", "corrmatch/data/views.py"),
             "corrmatch.data.views.denormalise": ("book/views.html#denormalise", "corrmatch/data/views.py"),
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
             "corrmatch.data.views.normalise": ("book/views.html#normalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.random_operations": ("book/views.html#random_operations", "corrmatch/data/views.py"),
             "corrmatch.data.views.resize_crop_flip": ("book/views.html#resize_crop_flip", "corrmatch/data/views.py"),
             "corrmatch.data.views.scaled_size": ("book/views.html#scaled_size", "corrmatch/data/views.py"),
             "corrmatch.data.views.seeded": ("book/views.html#seeded", "corrmatch/data/views.py"),
@@ -444,6 +469,18 @@ d = {
         },
         "corrmatch.engine.predict": {
             "corrmatch.engine.predict.Predictor": ("reference/predict.html#predictor", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.Predictor.cut": (
+                "reference/predict.html#predictor.cut",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.digest": (
+                "reference/predict.html#predictor.digest",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.is_done": (
+                "reference/predict.html#predictor.is_done",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Predictor.predict": (
                 "reference/predict.html#predictor.predict",
                 "corrmatch/engine/predict.py",
@@ -452,9 +489,17 @@ d = {
                 "reference/predict.html#predictor.save",
                 "corrmatch/engine/predict.py",
             ),
+            "corrmatch.engine.predict.Predictor.stamp": (
+                "reference/predict.html#predictor.stamp",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Scores": ("reference/predict.html#scores", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.Scores.absent": (
                 "reference/predict.html#scores.absent",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores.mean": (
+                "reference/predict.html#scores.mean",
                 "corrmatch/engine/predict.py",
             ),
             "corrmatch.engine.predict.Scores.miou": (
@@ -467,9 +512,16 @@ d = {
             ),
             "corrmatch.engine.predict.as_image": ("reference/predict.html#as_image", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.evaluate": ("reference/predict.html#evaluate", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.foreign_classes": (
+                "reference/predict.html#foreign_classes",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.list_ids": ("reference/predict.html#list_ids", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.load": ("reference/predict.html#load", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.put": ("reference/predict.html#put", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.stamp_of": ("reference/predict.html#stamp_of", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.targets": ("reference/predict.html#targets", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
             "corrmatch.engine.processes.Processes": (
@@ -515,21 +567,38 @@ d = {
         },
         "corrmatch.engine.results": {
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.data_of": ("reference/results.html#data_of", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.find_checkpoint": (
+                "reference/results.html#find_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.finish": ("reference/results.html#finish", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.load_method": (
                 "reference/results.html#load_method",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.need_classes": (
+                "reference/results.html#need_classes",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.packaged_runs": (
                 "reference/results.html#packaged_runs",
                 "corrmatch/engine/results.py",
             ),
+            "corrmatch.engine.results.read_checkpoint": (
+                "reference/results.html#read_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",
+                "corrmatch/engine/results.py",
+            ),
+            "corrmatch.engine.results.scored_views": (
+                "reference/results.html#scored_views",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.spent": ("reference/results.html#spent", "corrmatch/engine/results.py"),
@@ -551,6 +620,7 @@ d = {
                 "corrmatch/engine/runs.py",
             ),
             "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.need_folder": ("reference/runs.html#need_folder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_json": ("reference/runs.html#read_json", "corrmatch/engine/runs.py"),
@@ -565,6 +635,26 @@ d = {
             "corrmatch.engine.runs.trim_rows": ("reference/runs.html#trim_rows", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.write_atomic": ("reference/runs.html#write_atomic", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
+        },
+        "corrmatch.engine.stages": {
+            "corrmatch.engine.stages.agreement": ("reference/stages.html#agreement", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.file_of": ("reference/stages.html#file_of", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.handed_on": ("reference/stages.html#handed_on", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.kept_steps": ("reference/stages.html#kept_steps", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.label_images": (
+                "reference/stages.html#label_images",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.mean_probabilities": (
+                "reference/stages.html#mean_probabilities",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.stability": ("reference/stages.html#stability", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.write_labels": (
+                "reference/stages.html#write_labels",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.write_table": ("reference/stages.html#write_table", "corrmatch/engine/stages.py"),
         },
         "corrmatch.engine.state": {
             "corrmatch.engine.state.MetricLogger": ("reference/state.html#metriclogger", "corrmatch/engine/state.py"),
@@ -654,6 +744,10 @@ d = {
                 "book/trainer.html#interrupt.__init__",
                 "corrmatch/engine/trainer.py",
             ),
+            "corrmatch.engine.trainer.Interrupt.together": (
+                "book/trainer.html#interrupt.together",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.RunContext": ("book/trainer.html#runcontext", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.RunContext.__post_init__": (
@@ -669,13 +763,19 @@ d = {
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.earlier_stages": (
+                "book/trainer.html#earlier_stages",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.enough_memory": (
                 "book/trainer.html#enough_memory",
                 "corrmatch/engine/trainer.py",
             ),
+            "corrmatch.engine.trainer.find_root": ("book/trainer.html#find_root", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.make_context": ("book/trainer.html#make_context", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.one_training": ("book/trainer.html#one_training", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.readable_errors": (
                 "book/trainer.html#readable_errors",
@@ -757,12 +857,56 @@ d = {
             "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
         },
+        "corrmatch.methods.augseg": {
+            "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
+            "corrmatch.methods.augseg.AugSeg.__init__": (
+                "methods/augseg.html#augseg.__init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.after": (
+                "methods/augseg.html#augseg.after",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.confident_at": (
+                "methods/augseg.html#augseg.confident_at",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.forward": (
+                "methods/augseg.html#augseg.forward",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.mixed": (
+                "methods/augseg.html#augseg.mixed",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.predictor": (
+                "methods/augseg.html#augseg.predictor",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.score": (
+                "methods/augseg.html#augseg.score",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig": (
+                "methods/augseg.html#augsegconfig",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.__post_init__": (
+                "methods/augseg.html#augsegconfig.__post_init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.unlabelled_off": (
+                "methods/augseg.html#augsegconfig.unlabelled_off",
+                "corrmatch/methods/augseg.py",
+            ),
+        },
         "corrmatch.methods.base": {
             "corrmatch.methods.base.Alone": ("methods/template.html#alone", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Alone.reduce": ("methods/template.html#alone.reduce", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock": ("methods/template.html#clock", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.count": ("methods/template.html#clock.count", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.epoch": ("methods/template.html#clock.epoch", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock.gather": ("methods/template.html#clock.gather", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.generator": (
                 "methods/template.html#clock.generator",
                 "corrmatch/methods/base.py",
@@ -779,6 +923,10 @@ d = {
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Method.after": ("methods/template.html#method.after", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Method.before": (
+                "methods/template.html#method.before",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.forward": (
                 "methods/template.html#method.forward",
                 "corrmatch/methods/base.py",
@@ -795,6 +943,10 @@ d = {
                 "methods/template.html#method.param_groups",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Method.phases_at": (
+                "methods/template.html#method.phases_at",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.predictor": (
                 "methods/template.html#method.predictor",
                 "corrmatch/methods/base.py",
@@ -808,14 +960,23 @@ d = {
                 "methods/template.html#methodconfig.__post_init__",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.MethodConfig.keep": (
+                "methods/template.html#methodconfig.keep",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.MethodConfig.mining": (
                 "methods/template.html#methodconfig.mining",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.MethodConfig.stages": (
+                "methods/template.html#methodconfig.stages",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.MethodConfig.unlabelled_off": (
                 "methods/template.html#methodconfig.unlabelled_off",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Stage": ("methods/template.html#stage", "corrmatch/methods/base.py"),
             "corrmatch.methods.base._load_module": ("methods/template.html#_load_module", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.load_plugins": ("methods/template.html#load_plugins", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
@@ -823,6 +984,32 @@ d = {
             "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.weighted_sum": ("methods/template.html#weighted_sum", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.with_source": ("methods/template.html#with_source", "corrmatch/methods/base.py"),
+        },
+        "corrmatch.methods.ccvc": {
+            "corrmatch.methods.ccvc.CCVC": ("methods/ccvc.html#ccvc", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.__init__": ("methods/ccvc.html#ccvc.__init__", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.both": ("methods/ccvc.html#ccvc.both", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.consistency": (
+                "methods/ccvc.html#ccvc.consistency",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVC.forward": ("methods/ccvc.html#ccvc.forward", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.strong": ("methods/ccvc.html#ccvc.strong", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.targets": ("methods/ccvc.html#ccvc.targets", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVCConfig": ("methods/ccvc.html#ccvcconfig", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVCConfig.__post_init__": (
+                "methods/ccvc.html#ccvcconfig.__post_init__",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVCConfig.unlabelled_off": (
+                "methods/ccvc.html#ccvcconfig.unlabelled_off",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVCConfig.views": (
+                "methods/ccvc.html#ccvcconfig.views",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.discrepancy": ("methods/ccvc.html#discrepancy", "corrmatch/methods/ccvc.py"),
         },
         "corrmatch.methods.corrmatch.correlation": {
             "corrmatch.methods.corrmatch.correlation.Correlation": (
@@ -1157,6 +1344,56 @@ d = {
             ),
             "corrmatch.methods.cps.CPSConfig.views": ("methods/cps.html#cpsconfig.views", "corrmatch/methods/cps.py"),
         },
+        "corrmatch.methods.cutmix_seg": {
+            "corrmatch.methods.cutmix_seg.CutMixSeg": (
+                "methods/cutmix_seg.html#cutmixseg",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.__init__": (
+                "methods/cutmix_seg.html#cutmixseg.__init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.after": (
+                "methods/cutmix_seg.html#cutmixseg.after",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.confident_at": (
+                "methods/cutmix_seg.html#cutmixseg.confident_at",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.consistency": (
+                "methods/cutmix_seg.html#cutmixseg.consistency",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.forward": (
+                "methods/cutmix_seg.html#cutmixseg.forward",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.mixed": (
+                "methods/cutmix_seg.html#cutmixseg.mixed",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.predictor": (
+                "methods/cutmix_seg.html#cutmixseg.predictor",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig": (
+                "methods/cutmix_seg.html#cutmixsegconfig",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.__post_init__": (
+                "methods/cutmix_seg.html#cutmixsegconfig.__post_init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.unlabelled_off": (
+                "methods/cutmix_seg.html#cutmixsegconfig.unlabelled_off",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.views": (
+                "methods/cutmix_seg.html#cutmixsegconfig.views",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1188,6 +1425,70 @@ d = {
                 "corrmatch/methods/fixmatch.py",
             ),
         },
+        "corrmatch.methods.fst": {
+            "corrmatch.methods.fst.CutMixTeacher": ("methods/fst.html#cutmixteacher", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.CutMixTeacher.after": (
+                "methods/fst.html#cutmixteacher.after",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.certain": (
+                "methods/fst.html#cutmixteacher.certain",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.forward": (
+                "methods/fst.html#cutmixteacher.forward",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.mixed": (
+                "methods/fst.html#cutmixteacher.mixed",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.predictor": (
+                "methods/fst.html#cutmixteacher.predictor",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.FST": ("methods/fst.html#fst", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.__init__": ("methods/fst.html#fst.__init__", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.after": ("methods/fst.html#fst.after", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.before": ("methods/fst.html#fst.before", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.confident_at": ("methods/fst.html#fst.confident_at", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.forward": ("methods/fst.html#fst.forward", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.inspect": ("methods/fst.html#fst.inspect", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.param_groups": ("methods/fst.html#fst.param_groups", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.predictor": ("methods/fst.html#fst.predictor", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FSTConfig": ("methods/fst.html#fstconfig", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FSTConfig.__post_init__": (
+                "methods/fst.html#fstconfig.__post_init__",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.FSTConfig.unlabelled_off": (
+                "methods/fst.html#fstconfig.unlabelled_off",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
+        },
+        "corrmatch.methods.gta": {
+            "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.after": ("methods/gta.html#gta.after", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.assist": ("methods/gta.html#gta.assist", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.forward": ("methods/gta.html#gta.forward", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.optimizer_of": ("methods/gta.html#gta.optimizer_of", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.param_groups": ("methods/gta.html#gta.param_groups", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.paste": ("methods/gta.html#gta.paste", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.phases_at": ("methods/gta.html#gta.phases_at", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.predictor": ("methods/gta.html#gta.predictor", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.warm_steps": ("methods/gta.html#gta.warm_steps", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTAConfig": ("methods/gta.html#gtaconfig", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTAConfig.__post_init__": (
+                "methods/gta.html#gtaconfig.__post_init__",
+                "corrmatch/methods/gta.py",
+            ),
+            "corrmatch.methods.gta.GTAConfig.unlabelled_off": (
+                "methods/gta.html#gtaconfig.unlabelled_off",
+                "corrmatch/methods/gta.py",
+            ),
+        },
         "corrmatch.methods.mean_teacher": {
             "corrmatch.methods.mean_teacher.MeanTeacher": (
                 "methods/mean_teacher.html#meanteacher",
@@ -1216,6 +1517,110 @@ d = {
             "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
                 "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
                 "corrmatch/methods/mean_teacher.py",
+            ),
+        },
+        "corrmatch.methods.ps_mt": {
+            "corrmatch.methods.ps_mt.MeanOfTwo": ("methods/ps_mt.html#meanoftwo", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.MeanOfTwo.__init__": (
+                "methods/ps_mt.html#meanoftwo.__init__",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.compile_parts": (
+                "methods/ps_mt.html#meanoftwo.compile_parts",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.encoder_parameters": (
+                "methods/ps_mt.html#meanoftwo.encoder_parameters",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.forward": (
+                "methods/ps_mt.html#meanoftwo.forward",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.judge": (
+                "methods/ps_mt.html#meanoftwo.judge",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.set_recompute": (
+                "methods/ps_mt.html#meanoftwo.set_recompute",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT": ("methods/ps_mt.html#psmt", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.__init__": ("methods/ps_mt.html#psmt.__init__", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.after": ("methods/ps_mt.html#psmt.after", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.confident_at": (
+                "methods/ps_mt.html#psmt.confident_at",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.consistency": (
+                "methods/ps_mt.html#psmt.consistency",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.forward": ("methods/ps_mt.html#psmt.forward", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.mixed": ("methods/ps_mt.html#psmt.mixed", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.predictor": (
+                "methods/ps_mt.html#psmt.predictor",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.ramp": ("methods/ps_mt.html#psmt.ramp", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.student": ("methods/ps_mt.html#psmt.student", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.turns": ("methods/ps_mt.html#psmt.turns", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.warm": ("methods/ps_mt.html#psmt.warm", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMTConfig": ("methods/ps_mt.html#psmtconfig", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMTConfig.__post_init__": (
+                "methods/ps_mt.html#psmtconfig.__post_init__",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMTConfig.unlabelled_off": (
+                "methods/ps_mt.html#psmtconfig.unlabelled_off",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMTConfig.views": (
+                "methods/ps_mt.html#psmtconfig.views",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.adversarial_noise": (
+                "methods/ps_mt.html#adversarial_noise",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.unit": ("methods/ps_mt.html#unit", "corrmatch/methods/ps_mt.py"),
+        },
+        "corrmatch.methods.st_plus_plus": {
+            "corrmatch.methods.st_plus_plus.STPlusPlus": (
+                "methods/st_plus_plus.html#stplusplus",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlus.__init__": (
+                "methods/st_plus_plus.html#stplusplus.__init__",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlus.forward": (
+                "methods/st_plus_plus.html#stplusplus.forward",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig": (
+                "methods/st_plus_plus.html#stplusplusconfig",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.__post_init__": (
+                "methods/st_plus_plus.html#stplusplusconfig.__post_init__",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.keep": (
+                "methods/st_plus_plus.html#stplusplusconfig.keep",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.stages": (
+                "methods/st_plus_plus.html#stplusplusconfig.stages",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.unlabelled_off": (
+                "methods/st_plus_plus.html#stplusplusconfig.unlabelled_off",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.views": (
+                "methods/st_plus_plus.html#stplusplusconfig.views",
+                "corrmatch/methods/st_plus_plus.py",
             ),
         },
         "corrmatch.methods.supervised": {
@@ -1281,12 +1686,20 @@ d = {
                 "reference/segmenter.html#segmenter.forward",
                 "corrmatch/models/base.py",
             ),
+            "corrmatch.models.base.Segmenter.join": (
+                "reference/segmenter.html#segmenter.join",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter.mixed": (
                 "reference/segmenter.html#segmenter.mixed",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.param_groups": (
                 "reference/segmenter.html#segmenter.param_groups",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.predict": (
+                "reference/segmenter.html#segmenter.predict",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.set_recompute": (
@@ -1319,12 +1732,12 @@ d = {
                 "book/model.html#deeplabv3plus.__init__",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
-                "book/model.html#deeplabv3plus.compile_parts",
+            "corrmatch.models.deeplab.DeepLabV3Plus.beside": (
+                "book/model.html#deeplabv3plus.beside",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.decode": (
-                "book/model.html#deeplabv3plus.decode",
+            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
+                "book/model.html#deeplabv3plus.compile_parts",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encode": (
@@ -1333,6 +1746,14 @@ d = {
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encoder_parameters": (
                 "book/model.html#deeplabv3plus.encoder_parameters",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.join": (
+                "book/model.html#deeplabv3plus.join",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.predict": (
+                "book/model.html#deeplabv3plus.predict",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.set_recompute": (
@@ -1474,8 +1895,12 @@ d = {
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
         "corrmatch.nn.cutmix": {
+            "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.half_box": ("reference/cutmix.html#half_box", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.mix": ("reference/cutmix.html#mix", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.pseudo_label": ("reference/cutmix.html#pseudo_label", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.wide_box": ("reference/cutmix.html#wide_box", "corrmatch/nn/cutmix.py"),
         },
         "corrmatch.nn.depthwise": {
             "corrmatch.nn.depthwise.Depthwise": ("reference/depthwise.html#depthwise", "corrmatch/nn/depthwise.py"),
@@ -1496,6 +1921,7 @@ d = {
         },
         "corrmatch.nn.ema": {
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
+            "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.warm_momentum": ("reference/ema.html#warm_momentum", "corrmatch/nn/ema.py"),
         },
@@ -1517,6 +1943,29 @@ d = {
             ),
             "corrmatch.nn.losses.soft_loss": ("book/consistency.html#soft_loss", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.supervised_loss": ("book/consistency.html#supervised_loss", "corrmatch/nn/losses.py"),
+        },
+        "corrmatch.nn.percentile": {
+            "corrmatch.nn.percentile.above": ("reference/percentile.html#above", "corrmatch/nn/percentile.py"),
+            "corrmatch.nn.percentile.below": ("reference/percentile.html#below", "corrmatch/nn/percentile.py"),
+            "corrmatch.nn.percentile.percentile": (
+                "reference/percentile.html#percentile",
+                "corrmatch/nn/percentile.py",
+            ),
+        },
+        "corrmatch.nn.ramps": {
+            "corrmatch.nn.ramps.cosine_ramp": ("reference/ramps.html#cosine_ramp", "corrmatch/nn/ramps.py"),
+            "corrmatch.nn.ramps.sigmoid_ramp": ("reference/ramps.html#sigmoid_ramp", "corrmatch/nn/ramps.py"),
+        },
+        "corrmatch.nn.snapshot": {
+            "corrmatch.nn.snapshot.Snapshot": ("reference/snapshot.html#snapshot", "corrmatch/nn/snapshot.py"),
+            "corrmatch.nn.snapshot.Snapshot.__init__": (
+                "reference/snapshot.html#snapshot.__init__",
+                "corrmatch/nn/snapshot.py",
+            ),
+            "corrmatch.nn.snapshot.Snapshot.restore": (
+                "reference/snapshot.html#snapshot.restore",
+                "corrmatch/nn/snapshot.py",
+            ),
         },
         "corrmatch.recipes.published": {
             "corrmatch.recipes.published.Recipe": ("reference/recipes.html#recipe", "corrmatch/recipes/published.py"),
@@ -1709,6 +2158,7 @@ d = {
             "corrmatch.testing.seconds": ("reference/testing.html#seconds", "corrmatch/testing.py"),
             "corrmatch.testing.shake": ("reference/testing.html#shake", "corrmatch/testing.py"),
             "corrmatch.testing.tell": ("reference/testing.html#tell", "corrmatch/testing.py"),
+            "corrmatch.testing.tiny_method": ("reference/testing.html#tiny_method", "corrmatch/testing.py"),
         },
         "corrmatch.viz.curves": {
             "corrmatch.viz.curves.bars": ("reference/curves.html#bars", "corrmatch/viz/curves.py"),

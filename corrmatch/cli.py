@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
-import contextlib, importlib, io, json, os, re, sys, warnings
+import contextlib, importlib, io, os, re, sys, warnings
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -87,14 +87,14 @@ def _choose(args: list[str]) -> tuple[list[str], _Choice]:
 def _read_config(path: str):
     "The settings in a JSON file: a run's config.json, or one like it."
     from corrmatch.engine.config import Config, from_dict
+    from corrmatch.engine.runs import read_json
 
     file = Path(path).expanduser()
+    file = file / "config.json" if file.is_dir() else file  # of a run
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file of settings")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from None
+    if not isinstance(values := read_json(file), dict):
+        raise ValueError(f"{file}: no settings, but a {type(values).__name__}; give a file like a run's config.json")
     try:
         return from_dict(Config, values)
     except (ValueError, TypeError) as error:
@@ -198,6 +198,10 @@ class Evaluate:
             raise FileExistsError(f"{self.csv}: there is such a file already; choose another --csv")
         _need_side(self.size)
         from corrmatch.engine.predict import evaluate
+        from corrmatch.engine.runs import need_folder
+
+        if self.csv:
+            need_folder(self.csv)
 
         scores = evaluate(
             self.run, self.root, self.list, self.which, self.mode, self.size, self.device, sys.stderr.isatty()
@@ -215,6 +219,7 @@ class Evaluate:
             )
         if self.csv:
             self.csv.parent.mkdir(parents=True, exist_ok=True)
+            table.loc[scores.mean, "IoU %"] = round(100 * scores.miou, 2)
             table.to_csv(self.csv)
 
 
@@ -222,10 +227,9 @@ class Evaluate:
 #| code-fold: true
 def plan_files(
     path: Path,  # an image, or a folder of images
-    out: Path,  # where the results go
-) -> dict:  # image -> (mask, overlay)
-    "Which files a prediction reads and writes; refuses to overwrite any."
-    from corrmatch.data.folder import ENDINGS
+) -> list[Path]:
+    "The images that a prediction reads."
+    from corrmatch.data.folder import ENDINGS, LAYOUTS
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder; give an image, or a folder of images")
@@ -235,13 +239,13 @@ def plan_files(
         else [path]
     )
     if not images:
-        raise ValueError(f"{path}: no image in it; give a folder that holds {', '.join(ENDINGS)} files")
+        inside = [f"did you mean {path / i}?" for i, *_ in LAYOUTS.values() if (path / i).is_dir()]
+        raise ValueError(
+            f"{path}: no image in it; {(inside or ['give a folder that holds ' + ', '.join(ENDINGS) + ' files'])[0]}"
+        )
     if twice := [stem for stem, n in Counter(p.stem for p in images).items() if n > 1]:
         raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
-    files = {p: (out / f"{p.stem}.png", out / f"{p.stem}_overlay.jpg") for p in images}
-    if there := [str(f) for pair in files.values() for f in pair if f.exists()]:
-        raise FileExistsError(f"{there[0]}: there is such a file already (one of {len(there)}); choose another --out")
-    return files
+    return images
 
 
 # %% ../nbs/howto/command_line.ipynb #59ccc851
@@ -260,22 +264,28 @@ class Predict:
 
     def __call__(self):
         _need_side(self.size)
-        files, broken = plan_files(self.path, self.out), []
+        images, broken = plan_files(self.path), []
         from tqdm.auto import tqdm
-        from corrmatch.engine.evaluation import overlay, save_prediction
-        from corrmatch.engine.predict import as_image, load
+        from corrmatch.engine.predict import foreign_classes, load
+        from corrmatch.engine.runs import need_folder
+
+        need_folder(self.out / "mask.png")
 
         predictor = load(self.run, self.which, self.device)
-        for path, (mask, picture) in tqdm(files.items(), "predict", disable=not sys.stderr.isatty()):
+        if said := foreign_classes(predictor.classes, self.path):
+            warnings.warn(f"{'; '.join(said)}. The masks will hold the ids of the network")
+        options = {"mode": self.mode, "size": self.size}
+        todo = [p for p in images if not predictor.is_done(p, self.out, **options)]
+        for path in tqdm(todo, "predict", disable=not sys.stderr.isatty()):
             try:
-                image = as_image(path)
+                predictor.save(path, self.out, **options)
             except (ValueError, OSError) as error:
                 broken.append(str(error))
-                continue
-            labels = predictor.predict(image, self.mode, self.size)
-            save_prediction(labels, predictor.classes, mask)
-            overlay(image, labels, predictor.classes).save(picture, quality=90)
-        print(f"{len(files) - len(broken)} of {len(files)} images predicted into {self.out}")
+        there = len(images) - len(todo)
+        print(
+            f"{len(todo) - len(broken)} of {len(images)} images predicted into {self.out}"
+            f"{f'; {there} were there already' if there else ''}"
+        )
         if broken:
             raise ValueError("\n".join(broken))
 
@@ -287,8 +297,8 @@ class Export:
     "Write the network of a run into one file that needs no corrmatch: RGB from 0 to 1 in, logits out."
 
     run: Positional[Path]  # run folder
-    out: Path  # file to write: NAME.pt2 (torch) or NAME.onnx (onnx)
-    format: Literal["torch", "onnx"] = "torch"  # a torch.export program, or ONNX (needs corrmatch[onnx])
+    out: Path  # file to write: NAME.onnx, or NAME.pt2 with --format torch
+    format: Literal["onnx", "torch"] = "onnx"  # ONNX (needs corrmatch[onnx]); torch: whoever opens it runs its code
     which: Literal["best", "last"] = "best"  # checkpoint
 
     def __call__(self):
@@ -451,7 +461,8 @@ class Reproduce:
     "Make tables or a figure of the paper again: train what is lacking, compare with the paper."
 
     what: Positional[tuple[str, ...]]  # table1 to table13, one or more; or fig1 to fig9, and the runs to draw
-    scale: Literal["toy", "camvid", "voc"] = "toy"  # toy: minutes a row; camvid: street scenes; voc: as published, days
+    scale: Literal["toy", "camvid", "voc_animals", "voc"] = "toy"  # toy: minutes a row; voc: as published, days
+    methods: str | None = None  # table2, table3, table4: rows are these methods, with commas between; all: every one
     seeds: tuple[int, ...] = (0, 1, 2)  # of weights, views and shapes; tables only
     root: Path | None = None  # folder of the dataset
     out: Path | None = None  # tables: folder for runs and CSV files (default runs/reproduce); figures: the PNG
@@ -470,15 +481,19 @@ class Reproduce:
             raise KeyboardInterrupt("reported") from None
 
     def tables(self):
-        reproduce_tables = _reproduction("compare").reproduce_tables
+        if self.methods:
+            rows = _reproduction("methods")
+            make, what = rows.reproduce_methods, (self.what, rows.method_names(self.methods))
+        else:
+            make, what = _reproduction("compare").reproduce_tables, (self.what,)
         keep = self.keep or (Path("results") if self.measured else None)
         if self.measured and not keep.is_dir():
             raise FileNotFoundError(
                 f"{keep}: there is no such folder of logs; "
                 "call this in a clone of the repository, or give another --keep"
             )
-        reproduce_tables(
-            self.what,
+        make(
+            *what,
             self.scale,
             self.seeds,
             self.out or Path("runs/reproduce"),
@@ -543,11 +558,17 @@ def one_line(
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
 #| code-fold: true
+def _at_home(word: str) -> str:
+    "A word of the command line; a path that begins with `~` is written out, also in quotes or after an equals sign."
+    name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{name}{equals}{os.path.expanduser(value)}" if value.startswith("~") else word
+
+
 def parse(
     args=None,  # list of words; default: those of the shell
 ):  # a command, ready to be called
     "The command that the words ask for."
-    args, choice = list(sys.argv[1:] if args is None else args), _Choice()
+    args, choice = [_at_home(word) for word in (sys.argv[1:] if args is None else args)], _Choice()
     if args[:1] == ["train"]:
         args, choice = _choose(args)
     _CHOICE.method, _CHOICE.config = choice.method, choice.config

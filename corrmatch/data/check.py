@@ -15,6 +15,7 @@ __all__ = [
     "Diagnostic",
     "all_images",
     "Seen",
+    "content_of",
     "check_image",
     "read_files",
     "absent_classes",
@@ -23,7 +24,9 @@ __all__ = [
     "list_pixels",
     "judge_lists",
     "judge_colours",
+    "judge_class_lines",
     "judge_names",
+    "judge_copies",
     "judge",
     "check_files",
     "pixel_table",
@@ -49,7 +52,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/checks.ipynb #3ef1e5a9
-import os, re
+import hashlib, os, re
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -109,10 +112,8 @@ def read_listed(
     "Read an image that a list names."
     if id in folder.paths:
         return read_image(folder.paths[id])
-    ending = next((e for e in ENDINGS if id.lower().endswith(e)), "")
-    todo = (
-        f"write the id alone, without folder and {ending}" if ending else "add the image or remove its id from the list"
-    )
+    meant = folder.meant_id(id)
+    todo = f"is it {meant}? Write this alone" if meant else "add the image or remove its id from the list"
     raise FileNotFoundError(f"{folder.image_path(id)}: a list names this image, but it is not there; {todo}")
 
 
@@ -322,6 +323,12 @@ class Seen:
     size: tuple[int, int] | None = None  # of the image
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, int))  # (256,) of the mask, per label
     colours: dict = field(default_factory=dict)  # label -> (r, g, b), where the mask is a palette image
+    content: str = ""  # stands for the bytes of the image file
+
+
+def content_of(path: Path) -> str:
+    "Copies of a file have the same."
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def check_image(
@@ -332,13 +339,14 @@ def check_image(
     "Read one image, with its mask if it has to have one."
     try:
         if not has_mask:
-            return Seen(size=read_listed(folder, id).size)
+            return Seen(size=read_listed(folder, id).size, content=content_of(folder.paths[id]))
         image, mask = read_pair(folder, id)
     except (ValueError, OSError) as error:
         return Seen(Diagnostic.of(error))
     pixels, palette = np.array(mask.histogram()), mask.info["palette"] or []
     held = np.flatnonzero(pixels[: len(folder.classes)]).tolist()
-    return Seen(None, image.size, pixels, {k: tuple(palette[3 * k : 3 * k + 3]) for k in held if 3 * k < len(palette)})
+    colours = {k: tuple(palette[3 * k : 3 * k + 3]) for k in held if 3 * k < len(palette)}
+    return Seen(None, image.size, pixels, colours, content_of(folder.paths[id]))
 
 
 # %% ../../nbs/reference/checks.ipynb #20c0dc4e
@@ -476,6 +484,31 @@ HEADING = (
 )
 
 
+def judge_class_lines(
+    path: Path,  # classes.txt, or where it would be
+    classes: Classes,  # as they were read
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "What was perhaps meant otherwise in classes.txt."
+    names, found = classes.names, []
+    if re.fullmatch(HEADING, names[0], re.I):
+        found.append((f"the first line, {names[0]!r}, counts as class 0", "leave headings out"))
+    if not path.exists():
+        return found
+    numbers = [int(n[0]) if (n := re.match(r"\d+(?!\w)", name)) else None for name in names]
+    if len(names) > 1 and None not in numbers and not all(name.isdigit() for name in names):
+        other = next((k for k, n in enumerate(numbers) if n != k), None)
+        what = "" if other is None else f": {names[other]!r} is class {other}"
+        found.append((f"the lines begin with numbers, which do not count{what}", "leave numbers out"))
+    written = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
+    if (blank := next((k for k, line in enumerate(written, 1) if not line.strip()), None)) is not None:
+        found.append((f"line {blank} is blank and no class: the ids after it are one less", "leave blank lines out"))
+    if len(names) == 1 and re.search(r"[,;]", names[0]):
+        found.append((f"the only line, {names[0]!r}, is one class", "write several"))
+    if twins := [n for n, c in zip(names, classes.palette) if classes.palette.count(c) > 1]:
+        found.append((f"one colour for several classes: {some(twins)}", "give each its own, or none at all"))
+    return found
+
+
 def judge_names(
     folder: Folder,
     labelled=None,  # as in resolve_split
@@ -509,14 +542,24 @@ def judge_names(
     path, lines = folder.root / "classes.txt", "one class per line, in the order of the ids"
     if not folder.has_classes and folder.layout == "voc" and str(labelled) not in protocols():
         found.append(warn(str(path), "there is no such file, so VOC's 21 classes are assumed", f"write {lines}"))
-    if re.fullmatch(HEADING, folder.classes.names[0], re.I):
-        heading = f"the first line, {folder.classes.names[0]!r}, counts as class 0"
-        found.append(warn(str(path), heading, f"leave headings out: {lines}"))
-    return found
+    return found + [warn(str(path), said, f"{todo}: {lines}") for said, todo in judge_class_lines(path, folder.classes)]
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e008
 #| code-fold: true
+def judge_copies(
+    split: Split,
+    seen: dict[str, Seen],  # as read_files gives it
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "Validation images that are files of the training set under another name."
+    trained = {seen[i].content: i for i in reversed([*split.labelled, *split.unlabelled])}
+    trained.pop("", None)  # could not be read
+    copies = [(i, t) for i in split.val if (t := trained.get(seen[i].content, i)) != i]
+    what = f"{len(copies)} of {len(split.val)} validation images are copies of training images"
+    names = [f"{i} of {t}" for i, t in copies]
+    return [(f"{what}: {some(names)}", "a score on what was trained on flatters: keep one of each")] if copies else []
+
+
 def judge(
     folder: Folder,
     split: Split,
@@ -530,6 +573,7 @@ def judge(
     if small := sum(crop is not None and s.size is not None and 2 * max(s.size) < crop for s in seen.values()):
         few = f"{small} images are less than half as long as the crop of {crop}"
         lines.append((few, "choose a smaller crop, or most of it is padding"))
+    lines += judge_copies(split, seen)
     found += [warn(str(folder.root), *line) for line in lines]
     return found + [
         warn(*line) for line in judge_colours({str(folder.mask_path(i)): s.colours for i, s in seen.items()})

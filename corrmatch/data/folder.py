@@ -189,13 +189,13 @@ def label_image(
 # %% ../../nbs/reference/folders.ipynb #5f04088b
 #| code-fold: true
 def read_classes(
-    path,  # text file: `name` or `name r g b` per line; `ignore_index N` where it is not 255
+    path,  # text file: `name`, `name r g b` or `name,r,g,b` per line; `ignore_index N` where it is not 255
 ) -> Classes:
     "Read a `classes.txt`."
     names, palette, ignore = [], [], 255
     try:
         for line in Path(path).read_text(encoding="utf-8-sig").splitlines():
-            name, *colour = re.fullmatch(r"\s*(.*?)(?:\s+(\d+)\s+(\d+)\s+(\d+))?\s*", line).groups()
+            name, *colour = re.fullmatch(r"\s*(.*?)(?:[\s,]+(\d+)[\s,]+(\d+)[\s,]+(\d+))?\s*", line).groups()
             if found := re.fullmatch(r"ignore_index\s+(\d+)", name):
                 ignore = int(found[1])
             elif name:
@@ -235,7 +235,7 @@ def find_layout(
     if layout := layout_of(root):
         return layout
     folders = sorted(d for d in root.iterdir() if d.is_dir())
-    inside = [f"did you mean {d}?" for d in folders if layout_of(d)]
+    inside = [f"did you mean {d}?" for d in (root.parent, *folders) if layout_of(d)]
     names = [f"call {d.name}/ {i}/" for d in folders for i, *_ in LAYOUTS.values() if d.name.lower() == i.lower()]
     todo = [*inside, *names, "put the images into one of them"]
     raise FileNotFoundError(f"{root}: no {wanted} in it; {todo[0]}")
@@ -250,6 +250,8 @@ def walk_files(
     base,  # folder; nothing is found where there is none
 ) -> list[str]:  # names below it, with /, sorted
     "All files below a folder: hidden parts are skipped, links followed once, what cannot be read is an error."
+    if os.path.islink(base) and not os.path.exists(base):
+        raise FileNotFoundError(f"{base}: a link that leads nowhere; correct or remove it")
     top = os.path.realpath(base)
     seen, names = {top}, []
 
@@ -316,8 +318,11 @@ def find_classes(
     if path.exists():
         return read_classes(path)
     if layout not in known:
+        near = [p.name for p in sorted(root.iterdir()) if re.search("class|label|names", p.name, re.I) and p.is_file()]
+        meant = [name for name in near if Path(name).stem.lower() not in ("labelled", "labeled", "unlabelled")]
+        todo = f"is it {meant[0]}? Then call it so: " if meant else ""
         raise FileNotFoundError(
-            f"{path}: there is no such file; write one class name per line into it, in the order of the ids"
+            f"{path}: there is no such file; {todo}write one class name per line into it, in the order of the ids"
         )
     return known[layout]
 
@@ -395,6 +400,10 @@ class Folder:
     def _bare_ids(self) -> dict[str, str]:
         return {_bare(id): id for id in self.ids}
 
+    @cached_property
+    def _last_parts(self) -> dict[str, str]:
+        return {id.rsplit("/", 1)[-1].lower(): id for id in reversed(self.ids)}
+
     @property
     def ids(self) -> list[str]:
         "Ids of all images, sorted; an id is the path below the image folder without its ending."
@@ -413,7 +422,13 @@ class Folder:
 
     def near_mask(self, id: str) -> str | None:
         "A file that may be meant as an image's mask, but is not called so."
-        return self._nearby.get(_bare(id))
+        return self._nearby.get(_bare(id)) or self._nearby.get(_bare(id).rsplit("/", 1)[-1])
+
+    def meant_id(self, line: str) -> str | None:
+        "The image that a line of a list is meant for, if there is more in it than the id, or less."
+        name = re.split(r"[\s,;]+", line)[0].rsplit("/", 1)[-1].lower()
+        ending = next((e for e in self.endings if name.endswith(e.lower())), "")
+        return self._last_parts.get(name.removesuffix(ending.lower()))
 
     def near_id(
         self,
@@ -471,6 +486,8 @@ def _open(path) -> Image.Image:
         image = Image.open(path)
         if "exif" in image.info:
             image.getexif()
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # cameras add previews to theirs
+            warnings.warn(f"{image.n_frames} pictures in one file; the first is read")
     for note in notes:
         warnings.warn(f"{path}: {note.message}", note.category, stacklevel=3)
     return image
@@ -484,7 +501,9 @@ def open_image(
         raise ValueError(f"{path}: a pipe or a device, not a file; replace it or remove its id from the lists")
     try:
         with _open(path) as image:
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.format = image.format
+            return upright
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file; add it or remove its id from the lists") from None
     except Exception as error:
@@ -526,6 +545,8 @@ def read_mask(
         raise ValueError(
             f"{path}: a mask of mode {mask.mode}; save it as 8-bit grey or palette PNG whose values are class ids"
         )
+    if mask.format in ("JPEG", "MPO"):
+        raise ValueError(f"{path}: inside it is a JPEG, which changes labels; save the mask anew as PNG")
     palette, mask = mask.getpalette(), Image.fromarray(np.array(mask))
     mask.info["palette"] = palette
     if classes is None:

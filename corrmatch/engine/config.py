@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "FREE",
+    "LISTS",
     "home",
     "DataConfig",
     "OptimConfig",
@@ -90,7 +91,7 @@ class SystemConfig:
     compile: bool = False  # torch.compile for encoder and decoder
     recompute: bool = False  # activation checkpointing of the encoder
     fused: bool = False  # one kernel for the optimiser
-    accumulate: int = 1  # parts in which a process sees its share of the batch
+    accumulate: int = 1  # parts in which a process sees its share of the batch; batch norm and divisors are of a part
     timeout: float = 1800.0  # seconds after which a silent process among several is given up
     skip_bad_steps: int = 0  # steps that may be left out where a loss or gradient is not finite, before the run stops
 
@@ -185,9 +186,13 @@ def from_dict(kind: type, values: dict):
     )
 
 
-def differences(old: dict, new: dict) -> list[str]:
+def differences(
+    old: dict,
+    new: dict,
+    free=(),  # more settings that may differ
+) -> list[str]:
     "What differs between two runs' settings, but for those that are free to change; one readable line each."
-    return settings.changes_of(old, new, FREE)
+    return settings.changes_of(old, new, FREE.union(free))
 
 
 # %% ../../nbs/reference/config.ipynb #9da352a6
@@ -203,6 +208,7 @@ FREE = {
     "save_every",
     "out",
 }
+LISTS = {"data.labelled", "data.unlabelled", "data.val"}  # what they name is compared by its ids, whatever its path
 
 
 # %% ../../nbs/reference/config.ipynb #c9961c0d

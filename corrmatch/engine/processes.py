@@ -6,7 +6,7 @@
 __all__ = ["SILENT", "Processes", "processes", "wrap_ddp"]
 
 # %% ../../nbs/reference/processes.ipynb #e934004e
-import os, re, warnings
+import inspect, os, re, warnings
 from contextlib import suppress
 from dataclasses import dataclass
 import torch
@@ -102,6 +102,14 @@ class processes:
 
 
 # %% ../../nbs/reference/processes.ipynb #4c4738ab
+# that each process keeps its own buffers: PyTorch 2.14 has another word for it, and warns of the old one
+_OWN_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
+
+
 def wrap_ddp(
     method: nn.Module,
     dist: Processes,
@@ -116,6 +124,6 @@ def wrap_ddp(
     return DistributedDataParallel(
         method,
         device_ids=[dist.device.index] if dist.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        **{_OWN_BUFFERS: False},
         find_unused_parameters=True,  # a weight of 0, or an encoder with an unused stage, leaves some without gradient
     )

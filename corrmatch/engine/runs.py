@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "BEGUN",
+    "need_folder",
     "open_run",
     "write_atomic",
     "save_json",
@@ -30,10 +31,19 @@ from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
 import torch
+from ..data.folder import Classes, compare_classes
 
 # %% ../../nbs/reference/runs.ipynb #a7964247
 #| code-fold: true
 BEGUN = {".lock", "environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
+
+
+def need_folder(path) -> Path:
+    "Refuse a folder, or a file to be written, that lies below a file."
+    path = Path(path)
+    if file := next((p for p in path.parents if p.is_file()), None):
+        raise NotADirectoryError(f"{path}: {file} is a file and no folder; choose another place")
+    return path
 
 
 def open_run(
@@ -41,7 +51,7 @@ def open_run(
     resume=False,  # continue the run that is there
 ) -> Path:
     "Name the run folder; refuse one that already holds a run unless it is to be resumed."
-    folder = Path(folder)
+    folder = need_folder(folder)
     holds_run = (folder / "config.json").exists()
     if resume and not holds_run:
         raise FileNotFoundError(
@@ -320,7 +330,10 @@ def read_log(folder, name="log.csv") -> pd.DataFrame:
     path = Path(folder) / name
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such log; give the folder of a run that has written one")
-    return pd.read_csv(path, index_col="step")
+    try:
+        return pd.read_csv(path, index_col="step")
+    except ValueError as error:
+        raise ValueError(f"{path}: no log of a run ({' '.join(str(error).split())}); bring back a whole one") from None
 
 
 # %% ../../nbs/reference/runs.ipynb #4c0c4dfb
@@ -373,17 +386,11 @@ def commit(clone: Path) -> str:
 # %% ../../nbs/reference/runs.ipynb #333cd065
 #| code-fold: true
 def changes(
-    then: dict,  # of the checkpoint: class names, ids of each list, environment
+    then: dict,  # of the checkpoint: classes, ids of each list, environment
     now: dict,  # the same, of today
 ) -> tuple[list[str], list[str]]:  # what would make it another run; what may change the last digits
     "What has changed around a run since its checkpoint, a line each; only what the checkpoint says is compared."
-    wrong, (a, b) = [], ((d.get("classes") or now["classes"] for d in (then, now)))
-    if len(a["names"]) != len(b["names"]):
-        wrong.append(f"classes: {len(a['names'])} then, {len(b['names'])} now")
-    else:
-        wrong += [f"class {k}: {m!r} then, {n!r} now" for k, (m, n) in enumerate(zip(a["names"], b["names"])) if m != n]
-    if a["ignore_index"] != b["ignore_index"]:
-        wrong.append(f"ignore_index: {a['ignore_index']} then, {b['ignore_index']} now")
+    wrong = compare_classes(*(Classes.from_dict(d.get("classes") or now["classes"]) for d in (then, now)))
     for name, ids in now["lists"].items():
         old, new = (list(x) for x in (then.get("lists", now["lists"])[name], ids))
         parts = [

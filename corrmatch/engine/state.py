@@ -249,17 +249,19 @@ def training_step(
     per_epoch: int = 1,  # steps of an epoch
     dist: Processes = Processes(),
 ) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
-    "One step of the run: for each phase learning rates, losses, backward, optimiser, and what follows it."
+    "One step of the run: learning rates; for each phase what precedes it, losses, backward, optimiser, and what follows."
     torch.manual_seed(step_seed("step", config.seed, state.step, dist.rank))
-    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist)
+    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist, state.optimizers)
     before = Rollback(state) if config.system.skip_bad_steps else None
     terms, logs = {}, {}
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
-    for phase in state.method.phases:
+            power = group.get("power", config.optim.power)
+            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, power)
+    for phase in state.method.phases_at(clock):
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
+        state.method.before(phase, clock)
         try:
             losses = gradients(state, phase, batch, clock)
         except FloatingPointError as error:
@@ -273,6 +275,8 @@ def training_step(
             break
         state.optimizers[state.method.optimizer_of(phase)].step()
         state.method.after(phase, clock)
+        if terms:
+            losses.terms["total"] = losses.terms["total"] + terms["total"]
         terms, logs = terms | losses.terms, logs | losses.logs
     state.step += 1
     state.logs = logs if terms else state.logs

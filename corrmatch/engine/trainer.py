@@ -7,6 +7,7 @@ __all__ = [
     "GUARD",
     "NO_MEMORY",
     "DataError",
+    "find_root",
     "open_data",
     "need_guard",
     "readable_errors",
@@ -30,6 +31,8 @@ __all__ = [
     "start_run",
     "withdraw",
     "validate",
+    "earlier_stages",
+    "one_training",
     "train",
 ]
 
@@ -42,7 +45,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
-from .config import Config, differences, from_dict, to_dict
+from .config import LISTS, Config, differences, from_dict, to_dict
 from ..data.check import Folder, check_folder, resolve_split
 from .evaluation import evaluate_views, evaluating, pseudo_label_counts
 from .processes import Processes, processes
@@ -61,10 +64,11 @@ from corrmatch.engine.runs import (
     trim_rows,
 )
 from ..data.splits import Split
+from .stages import handed_on, kept_steps, label_images
 from .state import Rollback, TrainState, gradients, ids_of, training_step
 from ..data.toy import make_toy
 from ..methods.base import Clock, step_seed
-from ..data.views import MEAN, STD, EvaluationViews, TrainingViews, batches
+from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, TrainingViews, batches
 
 
 # %% ../../nbs/book/10_trainer.ipynb #43419655
@@ -75,6 +79,11 @@ class DataError(ValueError):
 
 # %% ../../nbs/book/10_trainer.ipynb #f99d2093
 #| code-fold: true
+def find_root(config: Config) -> Path:
+    "The folder of the dataset; the embedded one lies beside the runs."
+    return Path(config.out) / "data" / "toy" if config.data.root == "toy" else Path(config.data.root).expanduser()
+
+
 def open_data(
     config: Config,
     progress: bool = False,  # show a bar while files are checked
@@ -83,7 +92,9 @@ def open_data(
     d = config.data
     if not d.root:
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
-    root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root).expanduser()
+    root = find_root(config)
+    if d.root == "toy" and Path("toy").is_dir():
+        warnings.warn("data.root toy is the embedded dataset; for the folder of this name write ./toy")
     if d.root == "toy" and not (root / "classes.txt").exists():
         try:
             make_toy(root)
@@ -181,6 +192,13 @@ class RunContext:
         self.per_epoch = len(self.views) // self.share  # steps
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.evaluate_at = self.config.evaluate_every * self.per_epoch
+        self.kept_at = kept_steps(self.config.method.keep, self.total)
+        least = min((stage.share for stage in self.config.method.stages), default=1)
+        if int(least * len(self.split.unlabelled)) < self.config.batch and self.config.method.stages:
+            raise DataError(
+                f"batch is {self.config.batch}, but a stage hands on only {least:g} of {len(self.split.unlabelled)} "
+                "images; choose a smaller --batch, or add unlabelled images"
+            )
 
     def batches(self, step: int, workers: int | None = None):
         "What is left of the epoch that `step` lies in; tensors are on the device."
@@ -208,23 +226,33 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 
 
 # %% ../../nbs/book/10_trainer.ipynb #3b22593a
-def make_context(config: Config, dist: Processes, resume: bool = False, progress: bool = False) -> RunContext:
+def make_context(
+    config: Config,
+    dist: Processes,
+    resume: bool = False,
+    progress: bool = False,
+    labels: dict | None = None,  # id -> mask file: pseudo-labels of earlier stages; only these images are unlabelled
+) -> RunContext:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
-    if resume and (lines := differences(to_dict(from_dict(Config, read_json(run / "config.json"))), to_dict(config))):
-        raise ValueError(
-            f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
-        )
+    if resume:
+        old = to_dict(from_dict(Config, read_json(run / "config.json")))
+        if lines := differences(old, to_dict(config), LISTS):
+            raise ValueError(
+                f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
+            )
     if dist.main:
         open_data(config, progress)  # one of us reads all files
     dist.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
+    if labels:
+        split = replace(split, unlabelled=[id for id in split.unlabelled if id in labels])
     if config.method.views.unlabelled and not split.unlabelled:
         raise DataError(
             f"{folder.root}: no unlabelled image is left, and {config.method.name} needs some; name fewer images with "
             "--data.labelled, a list of others with --data.unlabelled, or train with --method supervised"
         )
-    views = TrainingViews(
+    views = (PseudoLabelledViews if config.method.views.pseudo else TrainingViews)(
         folder,
         split,
         config.data.crop,
@@ -236,6 +264,7 @@ def make_context(config: Config, dist: Processes, resume: bool = False, progress
         # an epoch is one pass over the unlabelled images, whether a method looks at them or not
         views=config.method.views,
     )
+    views.labels = labels
     return RunContext(config, dist, run, folder, split, views)
 
 
@@ -328,6 +357,7 @@ class Interrupt:
 
     def __init__(self, patience: float = 0.0):  # seconds in which a second SIGINT is an echo of the first
         self.asked, self.begun, self.patience, self.old = False, False, patience, {}
+        self.met, self.next = None, 0  # when and at which step the processes met; the step at which they meet again
 
     def __enter__(self):
         def ask(signum, frame):
@@ -342,6 +372,18 @@ class Interrupt:
         except ValueError:
             pass  # not the main thread: signals go elsewhere
         return self
+
+    def together(self, dist: Processes, step: int) -> bool:
+        "Was one of the processes asked to end? They meet about once a second, all at the same steps."
+        if dist.world == 1:
+            return self.asked
+        if step < self.next:
+            return False
+        now = time.monotonic()
+        pace = (now - self.met[0]) / max(step - self.met[1], 1) if self.met else 1.0  # seconds a step
+        asked, pace = dist.reduce(torch.tensor([float(self.asked), pace]), "max").tolist()
+        self.met, self.next = (now, step), step + max(round(1 / max(pace, 1e-3)), 1)
+        return bool(asked)
 
     def __exit__(self, *_):
         for s, handler in self.old.items():
@@ -413,22 +455,31 @@ def enough_memory():
 
 
 def rehearse(state: TrainState, context: RunContext):
-    "Try one forward and backward of the first batch; the state stays as it is."
+    "Try one forward and backward of the first batch, as in the last step, when all is on; the state stays as it is."
     before, system = Rollback(state), context.config.system
-    clock = Clock(0, context.total, context.per_epoch, context.config.seed, system.accumulate, context.dist)
+    clock = Clock(
+        context.total - 1, context.total, context.per_epoch, context.config.seed, system.accumulate, context.dist
+    )
     torch.manual_seed(step_seed("step", context.config.seed, 0, context.dist.rank))
     batch = next(context.batches(0, workers=0))
-    for phase in state.method.phases:
+    for phase in state.method.phases_at(clock):
+        state.method.before(phase, clock)
         gradients(state, phase, batch, clock)
+    trained = {name: p.grad is not None for name, p in state.method.named_parameters() if p.requires_grad}
+    if (idle := [name for name, is_trained in trained.items() if not is_trained]) and context.dist.main:
+        warnings.warn(
+            f"{len(idle)} of {len(trained)} parameters get no gradient and stay as they are, the first is {idle[0]}: "
+            "a weight of 0 switches off the only loss that reaches them, or nothing uses them"
+        )
     state.method.zero_grad(set_to_none=True)
     before.restore(state)
 
 
 def ready(
-    config: Config, dist: Processes, resume: bool = False, progress: bool = False
+    config: Config, dist: Processes, resume: bool = False, progress: bool = False, labels: dict | None = None
 ) -> tuple[RunContext, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
-    context = make_context(config, dist, resume, progress)
+    context = make_context(config, dist, resume, progress, labels)
     with enough_memory():
         state = TrainState(config, len(context.folder.classes), dist, load=not resume)
         rehearse(state, context)
@@ -458,8 +509,9 @@ def start_run(state: TrainState, context: RunContext, resume: bool):
 # %% ../../nbs/book/10_trainer.ipynb #5f0ac1e2
 #| code-fold: true
 def withdraw(state: TrainState, context: RunContext):
-    "Take back what `start_run` wrote if no step was made: the name is free again."
-    if state.step or not context.dist.main:
+    "Take back what `start_run` wrote if no step was made, of an earlier stage neither: the name is free again."
+    begun = any((context.run / stage.name / "config.json").exists() for stage in context.config.method.stages)
+    if state.step or begun or not context.dist.main:
         return
     for name in ("config.json", *sorted(BEGUN - {".lock"})):  # first the mark of a run
         (context.run / name).unlink(missing_ok=True)
@@ -489,24 +541,48 @@ def validate(state: TrainState, context: RunContext, writer, callback=None, inte
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e59ed944
-def train(
+def earlier_stages(context: RunContext, interrupt: Interrupt, progress: bool, callback) -> Result | None:
+    "Make the trainings before that of a run, or go on with them; the result of the one that was interrupted."
+    config, dist, labels = context.config, context.dist, {}
+    for stage in config.method.stages:
+        run = context.run / stage.name
+        if not (run / "labels.csv").exists():
+            data, name = replace(config.data, check=False), f"{config.name}/{stage.name}"
+            c = replace(config, name=name, data=data, method=stage.method)
+            dist.wait()
+            result = one_training(c, dist, interrupt, (run / "config.json").exists(), progress, callback, labels)
+            rest = [id for id in context.split.unlabelled if id not in labels]
+            stop = lambda: interrupt.asked
+            if not (result.finished and label_images(run, stage, c, context.folder, rest, dist, stop)):
+                return result._replace(finished=False)
+        labels |= handed_on(run)
+    context.views.labels = labels
+
+
+def one_training(
     config: Config,
-    resume: bool = False,  # continue the run in out/name
-    progress: bool = True,  # show a bar
-    callback=None,  # called with (state, context, TensorBoard writer or None) after each score; it looks and changes nothing
+    dist: Processes,
+    interrupt: Interrupt,
+    resume: bool,
+    progress: bool,
+    callback,
+    labels: dict | None = None,  # id -> mask file: pseudo-labels of earlier stages
 ) -> Result:
-    "Train as the settings say; logs, checkpoints and scores go to the run folder."
-    need_guard()
+    "One training, with the stages that come before it."
     start = time.time()
-    with processes(config.system.device, config.system.timeout) as dist, ExitStack() as stack, enough_memory():
-        interrupt = stack.enter_context(Interrupt(2.0 if dist.world > 1 else 0.0))
+    if config.method.views.pseudo and config.method.views.unlabelled and not config.method.stages and labels is None:
+        raise ValueError(f"{config.name} is one stage of a run: continue the whole run")
+    with ExitStack() as stack:
         if dist.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        context, state = ready(config, dist, resume, progress)
+        context, state = ready(config, dist, resume, progress, labels)
         if not resume:
             stack.callback(withdraw, state, context)
         start_run(state, context, resume)
         interrupt.begun = True
+        if config.method.stages and (stopped := earlier_stages(context, interrupt, progress, callback)):
+            return stopped
+        state.record.start = time.time()
         writer, stop = tensorboard_writer(context.run, state.step) if dist.main else None, False
         if writer is not None:
             stack.callback(writer.close)
@@ -523,6 +599,8 @@ def train(
                     losses = training_step(state, batch, config, context.total, context.per_epoch, dist)
                     state.record.add(state.step, losses.terms, ids_of(batch))
                     bar.update()
+                    if state.step in context.kept_at:
+                        save(state, context, f"step{state.step}.pt")
                     due = state.step % config.log_every == 0 or state.step == context.total
                     if due and state.record.steps:
                         row = log_row(state, epoch, losses.logs)
@@ -532,10 +610,23 @@ def train(
                             {k: f"{row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row}
                             | {"mIoU": f"{100 * state.last:.1f}"}
                         )
-                    if stop := interrupt.asked if dist.world == 1 else due and dist.any(interrupt.asked):
+                    if stop := interrupt.together(dist, state.step):
                         break
                     if config.save_every and state.step % config.save_every == 0:
                         save(state, context, "last.pt")
                 save(state, context, "last.pt")
     finished = state.step >= context.total and not (state.scored < state.step and context.to_score(state.step))
     return Result(context.run, state.step, state.last, state.best, time.time() - start, finished)
+
+
+def train(
+    config: Config,
+    resume: bool = False,  # continue the run in out/name
+    progress: bool = True,  # show a bar
+    callback=None,  # called with (state, context, TensorBoard writer or None) after each score; it looks and changes nothing
+) -> Result:
+    "Train as the settings say; logs, checkpoints and scores go to the run folder."
+    need_guard()
+    with processes(config.system.device, config.system.timeout) as dist, enough_memory():
+        with Interrupt(2.0 if dist.world > 1 else 0.0) as interrupt:
+            return one_training(config, dist, interrupt, resume, progress, callback)

@@ -38,7 +38,7 @@ from torchvision.transforms.v2 import functional as TF
 from ..engine.config import Config
 from ..data.check import Classes
 from ..engine.results import load_run
-from ..engine.runs import environment, write_atomic
+from ..engine.runs import environment, need_folder, write_atomic
 from ..data.views import MEAN, STD
 
 
@@ -186,7 +186,7 @@ def open_onnx(data: bytes):
 
 
 # name -> ending, write, read
-FORMATS = {"torch": (".pt2", to_torch, open_torch), "onnx": (".onnx", to_onnx, open_onnx)}
+FORMATS = {"onnx": (".onnx", to_onnx, open_onnx), "torch": (".pt2", to_torch, open_torch)}
 
 
 def why_no_onnx() -> str:
@@ -232,7 +232,7 @@ def check_target(
     format: str,  # torch or onnx
 ) -> Path:
     "Refuse what cannot be written, before any work is done."
-    file = Path(file)
+    file = need_folder(file)
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; choose {' or '.join(FORMATS)}")
     if file.suffix.lower() != (ending := FORMATS[format][0]):
@@ -249,8 +249,8 @@ def check_target(
 
 def export_run(
     run,  # run folder
-    file,  # to be written: .pt2 or .onnx
-    format: str = "torch",  # torch or onnx
+    file,  # to be written: .onnx or .pt2
+    format: str = "onnx",  # onnx or torch
     which: str = "best",  # best or last checkpoint
 ) -> float:  # relative deviation from the run
     "Write the inference network of a run into one file, after it has been read back and compared."
@@ -271,7 +271,7 @@ def export_run(
 # %% ../../nbs/howto/export.ipynb #b4016e21
 #| code-fold: true
 def load_exported(
-    file,  # .pt2 or .onnx
+    file,  # .onnx, or .pt2 from somebody you trust: it may hold code, which runs while it is opened
 ):  # function: images (B,3,H,W) from 0 to 1 -> logits (B,K,H,W); and a dict of details
     "Read an exported network; what it is called with is checked."
     file = Path(file)

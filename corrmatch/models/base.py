@@ -28,6 +28,8 @@ class Segmenter(nn.Module):
     "A network that turns images into logits, in two halves."
 
     num_classes: int  # K
+    joined_channels: int  # channels of what `join` returns
+    last_layers: tuple[str, ...] = ()  # names of the children that `predict` calls: the mask predictor
     autocast: torch.dtype | None = None  # of the convolutions, e.g. torch.bfloat16; None: that of the weights
 
     def encode(
@@ -43,6 +45,21 @@ class Segmenter(nn.Module):
         size: tuple[int, int],  # (H,W)
     ) -> Tensor:  # (B,K,H,W) float32
         "Logits at the size of the image."
+        return self.predict(self.join(features), size)
+
+    def join(
+        self,
+        features: dict[str, Tensor],  # of `encode`
+    ) -> Tensor:  # (B,C,h,w)
+        "Features of all depths in one tensor: what the last layers see."
+        raise NotImplementedError
+
+    def predict(
+        self,
+        joined: Tensor,  # (B,C,h,w) of `join`, perhaps changed
+        size: tuple[int, int],  # (H,W)
+    ) -> Tensor:  # (B,K,H,W) float32
+        "Logits from the joined features, by the last layers alone."
         raise NotImplementedError
 
     def encoder_parameters(self) -> list[nn.Parameter]:

@@ -88,7 +88,8 @@ class OHEM:
     "Online hard example mining: only pixels whose true class has a low probability count."
 
     threshold: float = 0.7  # a pixel is hard when its true class has at most this probability
-    min_kept: int = 100_000  # at least so many pixels of a batch are kept, the hardest first
+    min_kept: int = 100_000  # at least so many pixels are kept, the hardest first, of all images that are given
+    per_image: bool = False  # of each image instead: then it does not matter how images are grouped
 
     def __post_init__(self):
         if not 0 <= self.threshold <= 1:
@@ -99,8 +100,9 @@ class OHEM:
     def keep(self, losses: Tensor, valid: Tensor) -> Tensor:  # (B,H,W) cross-entropy, bool -> bool
         "The pixels that count."
         p = (-losses.detach()).exp().masked_fill(~valid, torch.inf)  # probability of the true class
-        kth = p.flatten().sort().values[min(self.min_kept, p.numel()) - 1]
-        return valid & (p <= kth.clamp(min=self.threshold))
+        pool = p.flatten(1) if self.per_image else p.flatten()[None]
+        kth = pool.sort(1).values[:, min(self.min_kept, pool.shape[1]) - 1]
+        return valid & (p <= kth.clamp(min=self.threshold).view(-1, 1, 1))
 
 
 # %% ../../nbs/book/05_consistency.ipynb #8fb37d3e

@@ -213,7 +213,9 @@ CITYSCAPES = {
     "corrmatch": {"threshold": "fixed", "threshold_init": 0.0},
     "fixmatch": {"threshold": 0.0},
     "unimatch": {"threshold": 0.0},
+    "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
+    "ccvc": {"sup": 1.0, "con": 1.0, "dis": 1.0, "threshold": 0.0},
 }
 
 
@@ -266,7 +268,7 @@ def cityscapes_100() -> Config:
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
 #| code-fold: true
-@recipe(corrmatch={"projection": 64})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
@@ -279,7 +281,7 @@ def toy() -> Config:
     )
 
 
-@recipe(corrmatch={"projection": 64})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config(
@@ -395,7 +397,7 @@ def batch_note(
         f"steps, and the learning rate {config.optim.lr:g} was chosen for {batch} "
         f"(in proportion it would be {scaled:g}). To keep the reference on less memory, use --batch {batch} "
         f"--system.accumulate {max(batch // config.batch, 1)}, "
-        "which differs only in what batch norm sees, or more processes, which does not differ"
+        "which differs in what batch norm and the divisors of the losses see, or more GPUs, which do not differ in that"
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 KINDS = {  # of arrows -> colour, line, what it means
     "teaches": ("#c1121f", "-", "is the target of"),
     "follows": ("#1d4e89", "--", "is followed by the weights of"),
+    "becomes": ("#4d4d4d", ":", "becomes by a step"),
 }
 
 
