@@ -226,6 +226,7 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 
 
 # %% ../../nbs/book/10_trainer.ipynb #3b22593a
+#| code-fold: true
 def make_context(
     config: Config,
     dist: Processes,
@@ -305,6 +306,7 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
+#| code-fold: true
 def score(
     state: TrainState,
     context: RunContext,
