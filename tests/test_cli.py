@@ -453,7 +453,7 @@ def test_a_training_shows_its_pictures_where_tensorboard_is_installed(sound, run
         def close(self):
             pass
 
-    monkeypatch.setattr(trainer, "board", lambda *_: Writer())
+    monkeypatch.setattr(trainer, "tensorboard_writer", lambda *_: Writer())
     watched = train(sound, tmp_path, "watched")
     assert {tag.split("/")[0] for tag in Writer.tags} >= {
         "prediction",

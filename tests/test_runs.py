@@ -20,7 +20,7 @@ from corrmatch.engine.config import Config, DataConfig, method_config
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import load_checkpoint, locked
 from corrmatch.engine.state import TrainState
-from corrmatch.engine.trainer import make_plan, rehearse, train
+from corrmatch.engine.trainer import make_context, rehearse, train
 from corrmatch.methods import methods
 from corrmatch.methods.corrmatch.method import CorrMatch
 from corrmatch.models.weights import read_file
@@ -161,12 +161,12 @@ def test_two_first_runs_on_the_embedded_dataset(place, monkeypatch):
 def test_a_killed_start_leaves_nothing_that_hinders(place, monkeypatch):
     c = config(place, "killed early")
 
-    def begin(*_):
+    def start_run(*_):
         (place / "runs" / c.name / "last.pt.7-a0.part").touch()
         os.kill(os.getpid(), 9)
 
     with monkeypatch.context() as m:
-        m.setattr(trainer, "begin", begin)
+        m.setattr(trainer, "start_run", start_run)
         assert ended(child(lambda: train(c, progress=False))) == -9
     assert (place / "runs" / c.name / ".lock").exists()
     train(c, progress=False)
@@ -231,10 +231,10 @@ def test_a_first_step_that_fails_leaves_nothing(place, monkeypatch):
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_a_rehearsal_changes_nothing(place, name):
     c = replace(config(place, f"rehearsed {name}"), method=method_config(name))
-    plan = make_plan(c, Processes())
-    state = TrainState(c, len(plan.folder.classes))
+    context = make_context(c, Processes())
+    state = TrainState(c, len(context.folder.classes))
     before = {k: v.clone() if torch.is_tensor(v) else v for k, v in state.method.state_dict().items()}
-    rehearse(state, plan)
+    rehearse(state, context)
     assert same(before, state.method.state_dict()) and not any(o.state for o in state.optimizers.values())
     assert all(p.grad is None for p in state.method.parameters()) and state.step == 0
 
@@ -365,7 +365,7 @@ def test_the_others_wait_as_long_as_the_settings_say(place, monkeypatch):
     def group(kind, timeout):
         raise Asked(f"{kind} {timeout.total_seconds():.0f}")
 
-    monkeypatch.setattr(processes.dist, "init_process_group", group)
+    monkeypatch.setattr(processes.distributed, "init_process_group", group)
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     c = config(place, "waits")

@@ -400,8 +400,8 @@ def told(kind: str, name: str, place: Path, patch) -> list[str]:
     labelled = settings.pop("labelled", "labelled")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        findings = check_folder(root, labelled, **settings)
-    lines = [*map(str, findings), *sorted({f"warning: {w.message}" for w in warned})]
+        diagnostics = check_folder(root, labelled, **settings)
+    lines = [*map(str, diagnostics), *sorted({f"warning: {w.message}" for w in warned})]
     lines = [
         " ".join(line.replace(f"{sample.root}/", "").replace(str(sample.root), "DATASET").split()) for line in lines
     ]
