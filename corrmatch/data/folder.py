@@ -41,6 +41,7 @@ from .splits import check_id
 
 
 # %% ../../nbs/reference/folders.ipynb #384bdd3e
+#| code-fold: true
 def voc_palette(
     n: int,  # classes
 ) -> tuple:  # n colours (r, g, b)
@@ -50,6 +51,7 @@ def voc_palette(
 
 
 # %% ../../nbs/reference/folders.ipynb #11264119
+#| code-fold: true
 @dataclass(frozen=True)
 class Classes:
     "Names, colours and ignore label of a dataset; they travel with it into every checkpoint."
@@ -97,6 +99,7 @@ class Classes:
 
 
 # %% ../../nbs/reference/folders.ipynb #c7a1d002
+#| code-fold: true
 def compare_classes(
     old: Classes,  # of a run, a checkpoint
     new: Classes,  # of the dataset it is given
@@ -106,16 +109,17 @@ def compare_classes(
     if len(a) != len(b):
         return [f"classes: {len(a)} then, {len(b)} now"]
     order = " (the same names in another order)" if set(a) == set(b) else ""
-    said = [f"class {k}: {m!r} then, {n!r} now{order}" for k, (m, n) in enumerate(zip(a, b)) if m != n]
+    lines = [f"class {k}: {m!r} then, {n!r} now{order}" for k, (m, n) in enumerate(zip(a, b)) if m != n]
     if old.ignore_index != new.ignore_index:
-        said.append(f"ignore_index: {old.ignore_index} then, {new.ignore_index} now")
+        lines.append(f"ignore_index: {old.ignore_index} then, {new.ignore_index} now")
     named = all(c.palette != voc_palette(len(c)) for c in (old, new))  # VOC's colours are given to who names none
     owner = dict(zip(old.palette, a)) if named else {}
     moved = [(c, owner[c], name) for c, name in zip(new.palette, b) if owner.get(c, name) != name]
-    return said or [f"colour {c}: {then!r} then, {now!r} now" for c, then, now in moved]
+    return lines or [f"colour {c}: {then!r} then, {now!r} now" for c, then, now in moved]
 
 
 # %% ../../nbs/reference/folders.ipynb #ebb52980
+#| code-fold: true
 VOC_CLASSES = Classes(
     (
         "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
@@ -170,6 +174,7 @@ CAMVID_CLASSES = Classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #ba8e59f5
+#| code-fold: true
 def label_image(
     labels,  # (H,W) class ids; 255 = ignored
     classes: Classes,  # colours
@@ -182,6 +187,7 @@ def label_image(
 
 
 # %% ../../nbs/reference/folders.ipynb #5f04088b
+#| code-fold: true
 def read_classes(
     path,  # text file: `name`, `name r g b` or `name,r,g,b` per line; `ignore_index N` where it is not 255
 ) -> Classes:
@@ -204,6 +210,7 @@ def read_classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #64537cb6
+#| code-fold: true
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")  # of images, in either case
 LIKE_IMAGES = (*ENDINGS, ".gif", ".heic", ".heif", ".avif", ".jp2", ".tga", ".ppm", ".dng", ".npy")  # to be told
 LAYOUTS = {  # name -> folder and endings of images, folders and ending of masks
@@ -214,6 +221,7 @@ LAYOUTS = {  # name -> folder and endings of images, folders and ending of masks
 
 
 # %% ../../nbs/reference/folders.ipynb #de6186b0
+#| code-fold: true
 def find_layout(
     root: Path,  # the dataset's folder
 ) -> str:  # a key of LAYOUTS
@@ -234,6 +242,7 @@ def find_layout(
 
 
 # %% ../../nbs/reference/folders.ipynb #c7a1d004
+#| code-fold: true
 FOREIGN = (".", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found")  # how names begin that no user gave
 
 
@@ -265,6 +274,7 @@ def walk_files(
 
 
 # %% ../../nbs/reference/folders.ipynb #c12aab8e
+#| code-fold: true
 def some(
     names: list[str],
     limit: int = 3,  # how many are named
@@ -298,6 +308,7 @@ def find_images(
 
 
 # %% ../../nbs/reference/folders.ipynb #33c24c8e
+#| code-fold: true
 def find_classes(
     root: Path,  # the dataset's folder
     layout: str,  # a key of LAYOUTS
@@ -317,6 +328,7 @@ def find_classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #81664473
+#| code-fold: true
 def _bare(
     name: str,  # a file's name
 ) -> str:
@@ -444,6 +456,7 @@ class Folder:
 
 
 # %% ../../nbs/reference/folders.ipynb #52cb98ba
+#| code-fold: true
 def why_unreadable(
     path: Path,
     error: Exception,  # of Pillow
@@ -461,6 +474,7 @@ def why_unreadable(
 
 
 # %% ../../nbs/reference/folders.ipynb #4892cb05
+#| code-fold: true
 _opening = threading.Lock()  # warning filters belong to the whole process
 
 
@@ -497,6 +511,7 @@ def open_image(
 
 
 # %% ../../nbs/reference/folders.ipynb #558f1e88
+#| code-fold: true
 def read_image(
     path,
 ) -> Image.Image:
@@ -509,6 +524,7 @@ def read_image(
 
 
 # %% ../../nbs/reference/folders.ipynb #4142ae97
+#| code-fold: true
 def wrong_labels(
     mask: Image.Image,  # mode L
     classes: Classes,
@@ -518,11 +534,12 @@ def wrong_labels(
 
 
 # %% ../../nbs/reference/folders.ipynb #79bd6744
+#| code-fold: true
 def read_mask(
     path,
     classes: Classes | None = None,  # to check the values against; their ignore label is read as 255
 ) -> Image.Image:  # mode L; the colours of a palette image in info["palette"]
-    "Read a mask as class ids from an 8-bit grey or palette image; anything else is refused."
+    "Read a mask as class ids from an 8-bit grey or palette image; anything else is an error."
     mask = open_image(path)
     if mask.mode not in ("L", "P"):
         raise ValueError(

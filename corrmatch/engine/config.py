@@ -12,7 +12,7 @@ __all__ = [
     "SystemConfig",
     "method_config",
     "Config",
-    "cells",
+    "map_side",
     "to_dict",
     "from_dict",
     "differences",
@@ -31,6 +31,7 @@ from ..settings import need
 
 
 # %% ../../nbs/reference/config.ipynb #ad9aa441
+#| code-fold: true
 def home(path):
     "A path that begins with `~`, written out; everything else as it is."
     return os.path.expanduser(path) if isinstance(path, str) and path.startswith("~") else path
@@ -63,10 +64,10 @@ class DataConfig:
 # %% ../../nbs/reference/config.ipynb #57cfeac4
 @dataclass
 class OptimConfig:
-    "SGD with a polynomial rate."
+    "SGD with a polynomial learning rate."
 
-    lr: float = 0.001  # base rate of the encoder
-    head_factor: float = 10.0  # the head's rate is this times the base rate
+    lr: float = 0.001  # base learning rate, of the encoder
+    head_factor: float = 10.0  # the head's learning rate is this times the base one
     momentum: float = 0.9  # of SGD
     weight_decay: float = 1e-4  # on all parameters
     power: float = 0.9  # of the polynomial decay
@@ -79,6 +80,7 @@ class OptimConfig:
 
 
 # %% ../../nbs/reference/config.ipynb #ad22cefa
+#| code-fold: true
 @dataclass
 class SystemConfig:
     "The machine: how the numbers are computed."
@@ -123,6 +125,7 @@ def method_config(
 
 
 # %% ../../nbs/reference/config.ipynb #9d200662
+#| code-fold: true
 @dataclass
 class Config:
     "Everything a run needs; the defaults are the paper's values for Pascal VOC."
@@ -158,12 +161,13 @@ class Config:
 
 
 # %% ../../nbs/reference/config.ipynb #07bce115
-def cells(config: Config) -> int:
-    "Cells along a side of the feature map of a crop: h = w in Eq. 4."
+def map_side(config: Config) -> int:
+    "Positions along a side of the feature map of a crop: h = w in Eq. 4."
     return -(-config.data.crop // config.model.output_stride)
 
 
 # %% ../../nbs/reference/config.ipynb #ef7a9621
+#| code-fold: true
 def to_dict(config) -> dict:
     "The settings of a run as plain values; the method's name stands with its settings."
     values = settings.plain(config)
@@ -209,7 +213,7 @@ LISTS = {"data.labelled", "data.unlabelled", "data.val"}  # what they name is co
 
 # %% ../../nbs/reference/config.ipynb #c9961c0d
 def describe(config: Config) -> list[str]:
-    "Every setting of a run as `name = value` lines, and what the batch means for the rate."
+    "Every setting of a run as `name = value` lines, and what the batch means for the learning rate."
 
     def lines(values, prefix=""):
         for key, value in values.items():

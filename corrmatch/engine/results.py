@@ -223,6 +223,7 @@ def collect(
     for run in map(Path, runs):
         config, environment = (read_json(run / f"{name}.json") for name in ("config", "environment"))
         log, scores = read_log(run), read_log(run, "scores.csv")
+        earlier = [spent(read_log(stage.parent)) for stage in run.glob("*/log.csv")]  # trainings before the last one
         rows.append(
             {
                 "run": config["name"],
@@ -231,7 +232,7 @@ def collect(
                 "commit": environment["commit"],
                 "last": 100 * scores["miou"].iloc[-1],
                 "best": 100 * scores["miou"].max(),
-                "seconds": spent(log),
+                "seconds": sum(earlier) + spent(log),
             }
         )
     return pd.DataFrame(rows)

@@ -34,6 +34,7 @@ import torch
 from ..data.folder import Classes, compare_classes
 
 # %% ../../nbs/reference/runs.ipynb #a7964247
+#| code-fold: true
 BEGUN = {".lock", "environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
 
 
@@ -81,7 +82,7 @@ REMEDIES = {
 
 @contextmanager
 def writing(path):
-    "A write that fails is said in one line: which file, why, what to do."
+    "A write that fails is an error of one line: which file, why, what to do."
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -103,6 +104,7 @@ def writing(path):
 
 
 # %% ../../nbs/reference/runs.ipynb #519ad8a4
+#| code-fold: true
 def write_atomic(path, write):
     "Call `write(temporary path)`, then rename: a reader sees the old file or the new one, never half of one."
     path, part = Path(path), Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # nobody else's
@@ -136,6 +138,7 @@ def save_json(path, value):
 
 
 # %% ../../nbs/reference/runs.ipynb #5f0ac1f0
+#| code-fold: true
 def read_json(path):
     "Read a JSON file; one that is none is named."
     try:
@@ -154,8 +157,8 @@ def process_start(pid: int) -> str | None:
             return None
         return None if state in "ZX" else rest[18]
     if shutil.which("ps"):
-        said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
-        return said.stdout.strip() or None
+        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+        return done.stdout.strip() or None
     return ""
 
 
@@ -208,11 +211,12 @@ def take_lock(lock: Path):
 
 
 # %% ../../nbs/reference/runs.ipynb #5f0ac1d3
+#| code-fold: true
 @contextmanager
 def locked(
     folder,  # the run folder; made if it is not there, and removed again if nothing was put into it
 ):
-    "Hold a run folder: another process is refused, a dead one holds nothing."
+    "Hold a run folder: another process gets an error, a dead one holds nothing."
     folder = Path(folder)
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     take_lock(lock := folder / ".lock")
@@ -229,6 +233,7 @@ def locked(
 
 
 # %% ../../nbs/reference/runs.ipynb #629dcdd6
+#| code-fold: true
 def check_plain(
     value,  # what goes into a checkpoint
     name="state",  # what to call it in a message
@@ -250,6 +255,7 @@ def check_plain(
 
 
 # %% ../../nbs/reference/runs.ipynb #2d26abd8
+#| code-fold: true
 def save_checkpoint(
     state: dict,  # tensors, numbers, texts, lists and dicts only
     path,  # e.g. runs/toy/last.pt
@@ -269,6 +275,7 @@ def save_checkpoint(
 
 
 # %% ../../nbs/reference/runs.ipynb #1543c116
+#| code-fold: true
 def load_checkpoint(
     path,  # the checkpoint
     map_location="cpu",  # where its tensors go
@@ -294,6 +301,7 @@ def load_checkpoint(
 
 
 # %% ../../nbs/reference/runs.ipynb #3d84f098
+#| code-fold: true
 def append_row(path, row: dict):
     "Append one row to a CSV file; the first row writes the header, later rows must have the same columns."
     path = Path(path)
@@ -316,6 +324,7 @@ def append_row(path, row: dict):
 
 
 # %% ../../nbs/reference/runs.ipynb #ef6a9b90
+#| code-fold: true
 def read_log(folder, name="log.csv") -> pd.DataFrame:
     "The log of a run as a table, indexed by step."
     path = Path(folder) / name
@@ -328,6 +337,7 @@ def read_log(folder, name="log.csv") -> pd.DataFrame:
 
 
 # %% ../../nbs/reference/runs.ipynb #4c0c4dfb
+#| code-fold: true
 def trim_rows(path, step: int):
     "Drop the rows of a CSV log that lie after a step: a resumed run writes them again."
     path = Path(path)
@@ -340,6 +350,7 @@ def trim_rows(path, step: int):
 
 
 # %% ../../nbs/reference/runs.ipynb #dee67f00
+#| code-fold: true
 def environment() -> dict:
     "Versions, commit and device: what a number was made with."
 
@@ -373,6 +384,7 @@ def commit(clone: Path) -> str:
 
 
 # %% ../../nbs/reference/runs.ipynb #333cd065
+#| code-fold: true
 def changes(
     then: dict,  # of the checkpoint: classes, ids of each list, environment
     now: dict,  # the same, of today
@@ -397,6 +409,7 @@ def changes(
 
 
 # %% ../../nbs/reference/runs.ipynb #bfb636b3
+#| code-fold: true
 def find_device(name: str = "auto") -> torch.device:
     "`auto`: the GPU if there is one; or cpu, cuda, cuda:1, mps."
     if name == "auto":

@@ -155,6 +155,7 @@ def shares(labels, classes: Classes) -> str:
 
 
 # %% ../../nbs/reference/report.ipynb #285329bf
+#| code-fold: true
 LOOK = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -220,6 +221,7 @@ def plots(log: pd.DataFrame, scores: pd.DataFrame) -> list[tuple]:  # drawing, w
 
 
 # %% ../../nbs/reference/report.ipynb #02e1d6e7
+#| code-fold: true
 def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count: int) -> list[dict]:
     "The images with the highest and the lowest mIoU: image, truth, prediction, errors."
     known, rows, cut = each.dropna(), [], config.mode == "center_crop"
@@ -242,6 +244,7 @@ def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count:
 
 
 # %% ../../nbs/reference/report.ipynb #142d9ffd
+#| code-fold: true
 def covered(labels, truth) -> str:
     "Which share of an image a label map covers, and how much of that is right."
     mask = labels != 255
@@ -293,6 +296,7 @@ def place(
 
 
 # %% ../../nbs/reference/report.ipynb #363e565f
+#| code-fold: true
 def render(
     **values,  # what the template shows
 ) -> str:
