@@ -38,6 +38,7 @@ d = {
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
             "corrmatch.cli._Choice": ("howto/command_line.html#_choice", "corrmatch/cli.py"),
             "corrmatch.cli._any_recipe": ("howto/command_line.html#_any_recipe", "corrmatch/cli.py"),
+            "corrmatch.cli._at_home": ("howto/command_line.html#_at_home", "corrmatch/cli.py"),
             "corrmatch.cli._choose": ("howto/command_line.html#_choose", "corrmatch/cli.py"),
             "corrmatch.cli._need_side": ("howto/command_line.html#_need_side", "corrmatch/cli.py"),
             "corrmatch.cli._read_config": ("howto/command_line.html#_read_config", "corrmatch/cli.py"),
@@ -50,12 +51,12 @@ d = {
         },
         "corrmatch.data.check": {
             "corrmatch.data.check.Checked": ("reference/checks.html#checked", "corrmatch/data/check.py"),
-            "corrmatch.data.check.Finding": ("reference/checks.html#finding", "corrmatch/data/check.py"),
-            "corrmatch.data.check.Finding.__str__": (
-                "reference/checks.html#finding.__str__",
+            "corrmatch.data.check.Diagnostic": ("reference/checks.html#diagnostic", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Diagnostic.__str__": (
+                "reference/checks.html#diagnostic.__str__",
                 "corrmatch/data/check.py",
             ),
-            "corrmatch.data.check.Finding.of": ("reference/checks.html#finding.of", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Diagnostic.of": ("reference/checks.html#diagnostic.of", "corrmatch/data/check.py"),
             "corrmatch.data.check.Seen": ("reference/checks.html#seen", "corrmatch/data/check.py"),
             "corrmatch.data.check._say_near": ("reference/checks.html#_say_near", "corrmatch/data/check.py"),
             "corrmatch.data.check.absent_classes": ("reference/checks.html#absent_classes", "corrmatch/data/check.py"),
@@ -63,12 +64,18 @@ d = {
             "corrmatch.data.check.check_files": ("reference/checks.html#check_files", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_folder": ("reference/checks.html#check_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_image": ("reference/checks.html#check_image", "corrmatch/data/check.py"),
+            "corrmatch.data.check.content_of": ("reference/checks.html#content_of", "corrmatch/data/check.py"),
             "corrmatch.data.check.draw_split": ("reference/checks.html#draw_split", "corrmatch/data/check.py"),
             "corrmatch.data.check.find_list": ("reference/checks.html#find_list", "corrmatch/data/check.py"),
             "corrmatch.data.check.inspect_folder": ("reference/checks.html#inspect_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge": ("reference/checks.html#judge", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_class_lines": (
+                "reference/checks.html#judge_class_lines",
+                "corrmatch/data/check.py",
+            ),
             "corrmatch.data.check.judge_classes": ("reference/checks.html#judge_classes", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_colours": ("reference/checks.html#judge_colours", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_copies": ("reference/checks.html#judge_copies", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_lists": ("reference/checks.html#judge_lists", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_masks": ("reference/checks.html#judge_masks", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_names": ("reference/checks.html#judge_names", "corrmatch/data/check.py"),
@@ -111,6 +118,10 @@ d = {
                 "reference/folders.html#folder._bare_ids",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder._last_parts": (
+                "reference/folders.html#folder._last_parts",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder._nearby": (
                 "reference/folders.html#folder._nearby",
                 "corrmatch/data/folder.py",
@@ -142,6 +153,10 @@ d = {
             ),
             "corrmatch.data.folder.Folder.masks_among_images": (
                 "reference/folders.html#folder.masks_among_images",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.meant_id": (
+                "reference/folders.html#folder.meant_id",
                 "corrmatch/data/folder.py",
             ),
             "corrmatch.data.folder.Folder.near_id": (
@@ -291,6 +306,14 @@ d = {
                 "book/views.html#evaluationviews.__len__",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.PseudoLabelledViews": (
+                "book/views.html#pseudolabelledviews",
+                "corrmatch/data/views.py",
+            ),
+            "corrmatch.data.views.PseudoLabelledViews.crop_of": (
+                "book/views.html#pseudolabelledviews.crop_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.TrainingViews": ("book/views.html#trainingviews", "corrmatch/data/views.py"),
             "corrmatch.data.views.TrainingViews.__getitem__": (
                 "book/views.html#trainingviews.__getitem__",
@@ -316,6 +339,7 @@ d = {
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
+            "corrmatch.data.views.cutout": ("book/views.html#cutout", "corrmatch/data/views.py"),
             "corrmatch.data.views.denormalise": ("book/views.html#denormalise", "corrmatch/data/views.py"),
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
@@ -353,11 +377,11 @@ d = {
                 "reference/config.html#systemconfig.__post_init__",
                 "corrmatch/engine/config.py",
             ),
-            "corrmatch.engine.config.cells": ("reference/config.html#cells", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.describe": ("reference/config.html#describe", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.differences": ("reference/config.html#differences", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.from_dict": ("reference/config.html#from_dict", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.home": ("reference/config.html#home", "corrmatch/engine/config.py"),
+            "corrmatch.engine.config.map_side": ("reference/config.html#map_side", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.method_config": (
                 "reference/config.html#method_config",
                 "corrmatch/engine/config.py",
@@ -445,6 +469,18 @@ d = {
         },
         "corrmatch.engine.predict": {
             "corrmatch.engine.predict.Predictor": ("reference/predict.html#predictor", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.Predictor.cut": (
+                "reference/predict.html#predictor.cut",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.digest": (
+                "reference/predict.html#predictor.digest",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.is_done": (
+                "reference/predict.html#predictor.is_done",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Predictor.predict": (
                 "reference/predict.html#predictor.predict",
                 "corrmatch/engine/predict.py",
@@ -453,9 +489,17 @@ d = {
                 "reference/predict.html#predictor.save",
                 "corrmatch/engine/predict.py",
             ),
+            "corrmatch.engine.predict.Predictor.stamp": (
+                "reference/predict.html#predictor.stamp",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Scores": ("reference/predict.html#scores", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.Scores.absent": (
                 "reference/predict.html#scores.absent",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores.mean": (
+                "reference/predict.html#scores.mean",
                 "corrmatch/engine/predict.py",
             ),
             "corrmatch.engine.predict.Scores.miou": (
@@ -468,9 +512,16 @@ d = {
             ),
             "corrmatch.engine.predict.as_image": ("reference/predict.html#as_image", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.evaluate": ("reference/predict.html#evaluate", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.foreign_classes": (
+                "reference/predict.html#foreign_classes",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.list_ids": ("reference/predict.html#list_ids", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.load": ("reference/predict.html#load", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.put": ("reference/predict.html#put", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.stamp_of": ("reference/predict.html#stamp_of", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.targets": ("reference/predict.html#targets", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
             "corrmatch.engine.processes.Processes": (
@@ -509,25 +560,45 @@ d = {
                 "reference/processes.html#processes.__init__",
                 "corrmatch/engine/processes.py",
             ),
-            "corrmatch.engine.processes.share": ("reference/processes.html#share", "corrmatch/engine/processes.py"),
+            "corrmatch.engine.processes.wrap_ddp": (
+                "reference/processes.html#wrap_ddp",
+                "corrmatch/engine/processes.py",
+            ),
         },
         "corrmatch.engine.results": {
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.data_of": ("reference/results.html#data_of", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.find_checkpoint": (
+                "reference/results.html#find_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.finish": ("reference/results.html#finish", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.load_method": (
                 "reference/results.html#load_method",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.need_classes": (
+                "reference/results.html#need_classes",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.packaged_runs": (
                 "reference/results.html#packaged_runs",
                 "corrmatch/engine/results.py",
             ),
+            "corrmatch.engine.results.read_checkpoint": (
+                "reference/results.html#read_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",
+                "corrmatch/engine/results.py",
+            ),
+            "corrmatch.engine.results.scored_views": (
+                "reference/results.html#scored_views",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.spent": ("reference/results.html#spent", "corrmatch/engine/results.py"),
@@ -549,6 +620,7 @@ d = {
                 "corrmatch/engine/runs.py",
             ),
             "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.need_folder": ("reference/runs.html#need_folder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_json": ("reference/runs.html#read_json", "corrmatch/engine/runs.py"),
@@ -564,24 +636,56 @@ d = {
             "corrmatch.engine.runs.write_atomic": ("reference/runs.html#write_atomic", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.writing": ("reference/runs.html#writing", "corrmatch/engine/runs.py"),
         },
+        "corrmatch.engine.stages": {
+            "corrmatch.engine.stages.agreement": ("reference/stages.html#agreement", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.file_of": ("reference/stages.html#file_of", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.handed_on": ("reference/stages.html#handed_on", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.kept_steps": ("reference/stages.html#kept_steps", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.label_images": (
+                "reference/stages.html#label_images",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.mean_probabilities": (
+                "reference/stages.html#mean_probabilities",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.stability": ("reference/stages.html#stability", "corrmatch/engine/stages.py"),
+            "corrmatch.engine.stages.write_labels": (
+                "reference/stages.html#write_labels",
+                "corrmatch/engine/stages.py",
+            ),
+            "corrmatch.engine.stages.write_table": ("reference/stages.html#write_table", "corrmatch/engine/stages.py"),
+        },
         "corrmatch.engine.state": {
-            "corrmatch.engine.state.Record": ("reference/state.html#record", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.__init__": (
-                "reference/state.html#record.__init__",
+            "corrmatch.engine.state.MetricLogger": ("reference/state.html#metriclogger", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.MetricLogger.__init__": (
+                "reference/state.html#metriclogger.__init__",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.add": ("reference/state.html#record.add", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.joined": ("reference/state.html#record.joined", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.load_state_dict": (
-                "reference/state.html#record.load_state_dict",
+            "corrmatch.engine.state.MetricLogger.add": (
+                "reference/state.html#metriclogger.add",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.means": ("reference/state.html#record.means", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.state_dict": (
-                "reference/state.html#record.state_dict",
+            "corrmatch.engine.state.MetricLogger.joined": (
+                "reference/state.html#metriclogger.joined",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.values": ("reference/state.html#record.values", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.MetricLogger.load_state_dict": (
+                "reference/state.html#metriclogger.load_state_dict",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.means": (
+                "reference/state.html#metriclogger.means",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.state_dict": (
+                "reference/state.html#metriclogger.state_dict",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.values": (
+                "reference/state.html#metriclogger.values",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.Rollback": ("reference/state.html#rollback", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.Rollback.__init__": (
                 "reference/state.html#rollback.__init__",
@@ -612,13 +716,16 @@ d = {
             "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.ids_of": ("reference/state.html#ids_of", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.left_out": ("reference/state.html#left_out", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.make_optimizers": (
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.skip_if_not_finite": (
+                "reference/state.html#skip_if_not_finite",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -637,39 +744,58 @@ d = {
                 "book/trainer.html#interrupt.__init__",
                 "corrmatch/engine/trainer.py",
             ),
-            "corrmatch.engine.trainer.Plan": ("book/trainer.html#plan", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.Plan.__post_init__": (
-                "book/trainer.html#plan.__post_init__",
-                "corrmatch/engine/trainer.py",
-            ),
-            "corrmatch.engine.trainer.Plan.batches": ("book/trainer.html#plan.batches", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.Plan.to_score": (
-                "book/trainer.html#plan.to_score",
+            "corrmatch.engine.trainer.Interrupt.together": (
+                "book/trainer.html#interrupt.together",
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.RunContext": ("book/trainer.html#runcontext", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.RunContext.__post_init__": (
+                "book/trainer.html#runcontext.__post_init__",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.batches": (
+                "book/trainer.html#runcontext.batches",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.to_score": (
+                "book/trainer.html#runcontext.to_score",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.earlier_stages": (
+                "book/trainer.html#earlier_stages",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.enough_memory": (
                 "book/trainer.html#enough_memory",
                 "corrmatch/engine/trainer.py",
             ),
-            "corrmatch.engine.trainer.keep_score": ("book/trainer.html#keep_score", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.find_root": ("book/trainer.html#find_root", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.make_plan": ("book/trainer.html#make_plan", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.make_context": ("book/trainer.html#make_context", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.one_training": ("book/trainer.html#one_training", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.readable_errors": (
+                "book/trainer.html#readable_errors",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.ready": ("book/trainer.html#ready", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.rehearse": ("book/trainer.html#rehearse", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.restore": ("book/trainer.html#restore", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.run_metadata": ("book/trainer.html#run_metadata", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.save": ("book/trainer.html#save", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.score": ("book/trainer.html#score", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.share_of": ("book/trainer.html#share_of", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.surroundings": ("book/trainer.html#surroundings", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.start_run": ("book/trainer.html#start_run", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.tensorboard_writer": (
+                "book/trainer.html#tensorboard_writer",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.to_device": ("book/trainer.html#to_device", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.train": ("book/trainer.html#train", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.validate": ("book/trainer.html#validate", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.withdraw": ("book/trainer.html#withdraw", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.write": ("book/trainer.html#write", "corrmatch/engine/trainer.py"),
         },
@@ -797,6 +923,10 @@ d = {
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Method.after": ("methods/template.html#method.after", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Method.before": (
+                "methods/template.html#method.before",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.forward": (
                 "methods/template.html#method.forward",
                 "corrmatch/methods/base.py",
@@ -830,14 +960,23 @@ d = {
                 "methods/template.html#methodconfig.__post_init__",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.MethodConfig.keep": (
+                "methods/template.html#methodconfig.keep",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.MethodConfig.mining": (
                 "methods/template.html#methodconfig.mining",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.MethodConfig.stages": (
+                "methods/template.html#methodconfig.stages",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.MethodConfig.unlabelled_off": (
                 "methods/template.html#methodconfig.unlabelled_off",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Stage": ("methods/template.html#stage", "corrmatch/methods/base.py"),
             "corrmatch.methods.base._load_module": ("methods/template.html#_load_module", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.load_plugins": ("methods/template.html#load_plugins", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
@@ -1075,20 +1214,20 @@ d = {
                 "book/threshold.html#classthreshold.__init__",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.ClassThreshold.move": (
-                "book/threshold.html#classthreshold.move",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.ClassThreshold.per_pixel": (
                 "book/threshold.html#classthreshold.per_pixel",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
+            "corrmatch.methods.corrmatch.threshold.ClassThreshold.set_value": (
+                "book/threshold.html#classthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.DynamicThreshold": (
                 "book/threshold.html#dynamicthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.DynamicThreshold.move": (
-                "book/threshold.html#dynamicthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.DynamicThreshold.set_value": (
+                "book/threshold.html#dynamicthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.FixedThreshold": (
@@ -1107,32 +1246,32 @@ d = {
                 "book/threshold.html#maximumthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MaximumThreshold.move": (
-                "book/threshold.html#maximumthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.MaximumThreshold.set_value": (
+                "book/threshold.html#maximumthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.MeanThreshold": (
                 "book/threshold.html#meanthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MeanThreshold.evidence": (
-                "book/threshold.html#meanthreshold.evidence",
+            "corrmatch.methods.corrmatch.threshold.MeanThreshold.set_value": (
+                "book/threshold.html#meanthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MeanThreshold.move": (
-                "book/threshold.html#meanthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.MeanThreshold.statistic": (
+                "book/threshold.html#meanthreshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.PixelThreshold": (
                 "book/threshold.html#pixelthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.PixelThreshold.evidence": (
-                "book/threshold.html#pixelthreshold.evidence",
+            "corrmatch.methods.corrmatch.threshold.PixelThreshold.set_value": (
+                "book/threshold.html#pixelthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.PixelThreshold.move": (
-                "book/threshold.html#pixelthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.PixelThreshold.statistic": (
+                "book/threshold.html#pixelthreshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.Threshold": (
@@ -1147,10 +1286,6 @@ d = {
                 "book/threshold.html#threshold.average",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.Threshold.evidence": (
-                "book/threshold.html#threshold.evidence",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.level": (
                 "book/threshold.html#threshold.level",
                 "corrmatch/methods/corrmatch/threshold.py",
@@ -1159,16 +1294,20 @@ d = {
                 "book/threshold.html#threshold.load_state_dict",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.Threshold.move": (
-                "book/threshold.html#threshold.move",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.per_pixel": (
                 "book/threshold.html#threshold.per_pixel",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
+            "corrmatch.methods.corrmatch.threshold.Threshold.set_value": (
+                "book/threshold.html#threshold.set_value",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.state_dict": (
                 "book/threshold.html#threshold.state_dict",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
+            "corrmatch.methods.corrmatch.threshold.Threshold.statistic": (
+                "book/threshold.html#threshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.Threshold.update": (
@@ -1286,6 +1425,48 @@ d = {
                 "corrmatch/methods/fixmatch.py",
             ),
         },
+        "corrmatch.methods.fst": {
+            "corrmatch.methods.fst.CutMixTeacher": ("methods/fst.html#cutmixteacher", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.CutMixTeacher.after": (
+                "methods/fst.html#cutmixteacher.after",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.certain": (
+                "methods/fst.html#cutmixteacher.certain",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.forward": (
+                "methods/fst.html#cutmixteacher.forward",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.mixed": (
+                "methods/fst.html#cutmixteacher.mixed",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.predictor": (
+                "methods/fst.html#cutmixteacher.predictor",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.FST": ("methods/fst.html#fst", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.__init__": ("methods/fst.html#fst.__init__", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.after": ("methods/fst.html#fst.after", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.before": ("methods/fst.html#fst.before", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.confident_at": ("methods/fst.html#fst.confident_at", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.forward": ("methods/fst.html#fst.forward", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.inspect": ("methods/fst.html#fst.inspect", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.param_groups": ("methods/fst.html#fst.param_groups", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.predictor": ("methods/fst.html#fst.predictor", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FSTConfig": ("methods/fst.html#fstconfig", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FSTConfig.__post_init__": (
+                "methods/fst.html#fstconfig.__post_init__",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.FSTConfig.unlabelled_off": (
+                "methods/fst.html#fstconfig.unlabelled_off",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
+        },
         "corrmatch.methods.gta": {
             "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
@@ -1336,6 +1517,110 @@ d = {
             "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
                 "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
                 "corrmatch/methods/mean_teacher.py",
+            ),
+        },
+        "corrmatch.methods.ps_mt": {
+            "corrmatch.methods.ps_mt.MeanOfTwo": ("methods/ps_mt.html#meanoftwo", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.MeanOfTwo.__init__": (
+                "methods/ps_mt.html#meanoftwo.__init__",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.compile_parts": (
+                "methods/ps_mt.html#meanoftwo.compile_parts",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.encoder_parameters": (
+                "methods/ps_mt.html#meanoftwo.encoder_parameters",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.forward": (
+                "methods/ps_mt.html#meanoftwo.forward",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.judge": (
+                "methods/ps_mt.html#meanoftwo.judge",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.set_recompute": (
+                "methods/ps_mt.html#meanoftwo.set_recompute",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT": ("methods/ps_mt.html#psmt", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.__init__": ("methods/ps_mt.html#psmt.__init__", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.after": ("methods/ps_mt.html#psmt.after", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.confident_at": (
+                "methods/ps_mt.html#psmt.confident_at",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.consistency": (
+                "methods/ps_mt.html#psmt.consistency",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.forward": ("methods/ps_mt.html#psmt.forward", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.mixed": ("methods/ps_mt.html#psmt.mixed", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.predictor": (
+                "methods/ps_mt.html#psmt.predictor",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.ramp": ("methods/ps_mt.html#psmt.ramp", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.student": ("methods/ps_mt.html#psmt.student", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.turns": ("methods/ps_mt.html#psmt.turns", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.warm": ("methods/ps_mt.html#psmt.warm", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMTConfig": ("methods/ps_mt.html#psmtconfig", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMTConfig.__post_init__": (
+                "methods/ps_mt.html#psmtconfig.__post_init__",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMTConfig.unlabelled_off": (
+                "methods/ps_mt.html#psmtconfig.unlabelled_off",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMTConfig.views": (
+                "methods/ps_mt.html#psmtconfig.views",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.adversarial_noise": (
+                "methods/ps_mt.html#adversarial_noise",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.unit": ("methods/ps_mt.html#unit", "corrmatch/methods/ps_mt.py"),
+        },
+        "corrmatch.methods.st_plus_plus": {
+            "corrmatch.methods.st_plus_plus.STPlusPlus": (
+                "methods/st_plus_plus.html#stplusplus",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlus.__init__": (
+                "methods/st_plus_plus.html#stplusplus.__init__",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlus.forward": (
+                "methods/st_plus_plus.html#stplusplus.forward",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig": (
+                "methods/st_plus_plus.html#stplusplusconfig",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.__post_init__": (
+                "methods/st_plus_plus.html#stplusplusconfig.__post_init__",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.keep": (
+                "methods/st_plus_plus.html#stplusplusconfig.keep",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.stages": (
+                "methods/st_plus_plus.html#stplusplusconfig.stages",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.unlabelled_off": (
+                "methods/st_plus_plus.html#stplusplusconfig.unlabelled_off",
+                "corrmatch/methods/st_plus_plus.py",
+            ),
+            "corrmatch.methods.st_plus_plus.STPlusPlusConfig.views": (
+                "methods/st_plus_plus.html#stplusplusconfig.views",
+                "corrmatch/methods/st_plus_plus.py",
             ),
         },
         "corrmatch.methods.supervised": {
@@ -1667,6 +1952,21 @@ d = {
                 "corrmatch/nn/percentile.py",
             ),
         },
+        "corrmatch.nn.ramps": {
+            "corrmatch.nn.ramps.cosine_ramp": ("reference/ramps.html#cosine_ramp", "corrmatch/nn/ramps.py"),
+            "corrmatch.nn.ramps.sigmoid_ramp": ("reference/ramps.html#sigmoid_ramp", "corrmatch/nn/ramps.py"),
+        },
+        "corrmatch.nn.snapshot": {
+            "corrmatch.nn.snapshot.Snapshot": ("reference/snapshot.html#snapshot", "corrmatch/nn/snapshot.py"),
+            "corrmatch.nn.snapshot.Snapshot.__init__": (
+                "reference/snapshot.html#snapshot.__init__",
+                "corrmatch/nn/snapshot.py",
+            ),
+            "corrmatch.nn.snapshot.Snapshot.restore": (
+                "reference/snapshot.html#snapshot.restore",
+                "corrmatch/nn/snapshot.py",
+            ),
+        },
         "corrmatch.recipes.published": {
             "corrmatch.recipes.published.Recipe": ("reference/recipes.html#recipe", "corrmatch/recipes/published.py"),
             "corrmatch.recipes.published.batch_note": (
@@ -1847,7 +2147,7 @@ d = {
             "corrmatch.testing.Trap": ("reference/testing.html#trap", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__init__": ("reference/testing.html#trap.__init__", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__reduce__": ("reference/testing.html#trap.__reduce__", "corrmatch/testing.py"),
-            "corrmatch.testing._said": ("reference/testing.html#_said", "corrmatch/testing.py"),
+            "corrmatch.testing._message": ("reference/testing.html#_message", "corrmatch/testing.py"),
             "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
             "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
             "corrmatch.testing.image_forwards": ("reference/testing.html#image_forwards", "corrmatch/testing.py"),
@@ -1872,10 +2172,6 @@ d = {
             )
         },
         "corrmatch.viz.inspect": {
-            "corrmatch.viz.inspect.board_pictures": (
-                "reference/inspect.html#board_pictures",
-                "corrmatch/viz/inspect.py",
-            ),
             "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.feature_colours": (
                 "reference/inspect.html#feature_colours",
@@ -1890,6 +2186,10 @@ d = {
             "corrmatch.viz.inspect.pixel": ("reference/inspect.html#pixel", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.run_picture": ("reference/inspect.html#run_picture", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.seen_in": ("reference/inspect.html#seen_in", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.tensorboard_pictures": (
+                "reference/inspect.html#tensorboard_pictures",
+                "corrmatch/viz/inspect.py",
+            ),
         },
         "corrmatch.viz.palette": {
             "corrmatch.viz.palette.class_legend": ("reference/palette.html#class_legend", "corrmatch/viz/palette.py"),

@@ -41,7 +41,7 @@ from .models.build import ModelConfig, build_segmenter
 
 
 # %% ../nbs/reference/testing.ipynb #aceb5c47
-def _said(error) -> str:
+def _message(error) -> str:
     "What an error says, without the temporary folder."
     return re.sub(rf"{re.escape(tempfile.gettempdir())}/[^/\s]+/", "", str(error))
 
@@ -56,7 +56,7 @@ def refuses(
         call()
     except error as e:
         assert all(str(word) in str(e) for word in words), f"not all of {words} are in: {e}"
-        return _said(e)
+        return _message(e)
     raise AssertionError("nothing was raised")
 
 
@@ -69,7 +69,7 @@ def tell(
     try:
         function(*args, **settings)
     except (ValueError, OSError) as e:
-        print(f"{type(e).__name__}: {_said(e)}")
+        print(f"{type(e).__name__}: {_message(e)}")
     else:
         raise AssertionError("nothing was raised")
 
@@ -178,7 +178,7 @@ def tiny_method(
     seed: int = 0,  # of the weights
     **settings,  # of the method
 ) -> nn.Module:  # the method, in double precision
-    "A method of small networks. Its teacher, if it has one, is another network, confident here and unsure there."
+    "A method of small networks. Its teacher, if it has one, is another network, confident here and not there."
     config = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
     torch.manual_seed(seed)
     method = kind(kind.Config(**settings), lambda: build_segmenter(config, classes)).double()

@@ -61,16 +61,24 @@ RUNS = {
 }
 
 
+def run_of(
+    method: str,  # its name
+) -> str:
+    "The name of a row that is a method at its default settings."
+    return next((run for run, settings in RUNS.items() if settings == {"method": method}), method)
+
+
 def row_config(
     recipe: str,  # a name in RECIPES
-    run: str,  # a name in RUNS
+    run: str,  # a name in RUNS, or a method
     seed: int = 0,
     out="runs/reproduce",  # folder for the runs
     root=None,  # folder of the dataset; None: the recipe's
     steps: int | None = None,  # fewer steps, to try it out
 ) -> Config:
     "The settings of one row of a table at the scale of a recipe."
-    config = change(RECIPES[recipe].make(), RUNS[run])
+    make = RECIPES[recipe].make
+    config = change(make(), RUNS[run]) if run in RUNS else make(run)
     root = str(root) if root else config.data.root
     if not root:
         raise ValueError(f"recipe {recipe} needs images: give the folder of the dataset with --root")
@@ -86,28 +94,32 @@ def row_config(
     )
 
 
-# small stand-ins for all columns of a table; the last one needs no GPU
-SCALES = {"toy": ("toy",), "camvid": ("camvid", "camvid_cpu")}
+# small stand-ins for all columns of a table; of camvid's two the last one needs no GPU
+SCALES = {
+    "toy": ("toy",),
+    "camvid": ("camvid", "camvid_cpu"),
+    "voc_animals": ("voc_animals_31", "voc_animals_104", "voc_animals_437"),
+}
 
 
 def recipes_of(
     name: str,  # of a table
-    scale: str = "toy",  # toy, camvid or voc
+    scale: str = "toy",  # toy, camvid, voc_animals or voc
 ) -> list[str]:
     "The recipes that a table can be measured with: the paper's columns, or a small stand-in for them."
     if scale not in (*SCALES, "voc"):
-        raise ValueError(f"scale is {scale!r}; choose toy, camvid or voc")
+        raise ValueError(f"scale is {scale!r}; choose {', '.join(SCALES)} or voc")
     columns = [c for c in paper_table(name) if c in RECIPES]
     return columns if scale == "voc" else [*SCALES[scale]]
 
 
 def recipes_here(
     name: str,  # of a table
-    scale: str = "toy",  # toy, camvid or voc
+    scale: str = "toy",  # toy, camvid, voc_animals or voc
 ) -> list[str]:
     "The recipes that are trained on this machine: of two stand-ins the one that fits it."
     recipes = recipes_of(name, scale)
-    return recipes if scale == "voc" else recipes[:1] if torch.cuda.is_available() else recipes[-1:]
+    return recipes if scale != "camvid" else recipes[:1] if torch.cuda.is_available() else recipes[-1:]
 
 
 def keep_text(
@@ -115,6 +127,8 @@ def keep_text(
     target: Path,  # the folder to make
 ) -> Path:  # the same
     "Copy the text files of a run. The settings come last, without the dataset's path: where they are, the rest is."
+    for stage in sorted(run.glob("*/config.json")):  # earlier trainings of a run in stages
+        keep_text(stage.parent, target / stage.parent.name)
     target.mkdir(parents=True, exist_ok=True)
     for file in (run / "environment.json", *run.glob("*.csv")):
         shutil.copyfile(file, target / file.name)
@@ -156,7 +170,7 @@ def run_row(
 
 def train_tables(
     names,  # of tables
-    scale: str = "toy",  # toy, camvid or voc
+    scale: str = "toy",  # toy, camvid, voc_animals or voc
     seeds=(0, 1, 2),
     out="runs/reproduce",  # folder for the runs
     keep: Path | None = None,  # folder for the text files of finished runs

@@ -14,11 +14,12 @@ from corrmatch.engine.processes import Processes
 from corrmatch.engine.results import load_method, load_run
 from corrmatch.engine.runs import load_checkpoint
 from corrmatch.engine.state import TrainState, training_step
-from corrmatch.engine.trainer import make_plan, train
+from corrmatch.engine.trainer import make_context, train
 from corrmatch.extras.export import export_run, load_exported
 from corrmatch.methods import Method, MethodConfig, methods, register
 from corrmatch.methods import base
 from corrmatch.methods.base import Clock, weighted_sum
+from corrmatch.models.base import Segmenter
 from corrmatch.nn.ema import follow, make_teacher
 from corrmatch.testing import image_forwards
 import drills
@@ -32,9 +33,13 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "cutmix_seg": {"threshold": 0.17},
     "augseg": {"threshold": 0.17},
     "ccvc": {"threshold": 0.2},
+    "ps_mt": {"threshold": 0.17, "warmup": 0},
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
-POISONED = {"corrmatch": "image_s"}
+POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}
+MEANS = {
+    "ps_mt"
+}  # whose predictor is the mean of two teachers, which no student becomes: its student alone is compared
 # methods whose predictor does not follow the supervised baseline when all unlabelled terms are off: why
 EXCEPTIONS: dict[str, str] = {
     "gta": "unlabelled images pass through the student, behind no loss: its batch norm sees them",
@@ -65,8 +70,11 @@ def start(toy, tmp_path):
             steps=4,
             out=str(tmp_path),
         )
-        plan = make_plan(config, Processes())
-        return config, list(plan.batches(0)), TrainState(config, 6)
+        context = make_context(config, Processes())
+        if config.method.stages:  # what the stages before have labelled
+            masks = [context.folder.mask_path(id) for id in context.split.labelled]
+            context.views.labels = dict(zip(context.split.unlabelled, masks * 2))
+        return config, list(context.batches(0)), TrainState(config, 6)
 
     return make
 
@@ -134,8 +142,14 @@ def test_two_steps_run_and_no_gradient_reaches_a_teacher(name, start):
         assert not torch.equal(p, first[key]) or key in frozen and not p.any(), key
 
 
+def student(state):
+    "The parameters of a method's first network."
+    net = next(m for m in state.method.modules() if isinstance(m, Segmenter))
+    return [p.detach().clone() for p in net.parameters()]
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "supervised"])
-def test_without_unlabelled_terms_the_predictor_is_the_supervised_one(name, start):
+def test_without_unlabelled_terms_student_and_predictor_are_the_supervised_one(name, start):
     if name in EXCEPTIONS:
         pytest.skip(EXCEPTIONS[name])
     baseline, off, on = start("supervised"), start(name, off=True), start(name)
@@ -143,7 +157,9 @@ def test_without_unlabelled_terms_the_predictor_is_the_supervised_one(name, star
         for run_of in (baseline, off):
             losses = run(*run_of, until=step)
         assert losses.terms["total"] > 0
-        assert_same(weights(off[2]), weights(baseline[2]))
+        assert_same(student(off[2]), weights(baseline[2]))
+        if name not in MEANS:
+            assert_same(weights(off[2]), weights(baseline[2]))
     run(*on, until=1)
     assert any(not torch.equal(a, b) for a, b in zip(weights(on[2]), weights(start("supervised")[2])))
 
@@ -270,6 +286,34 @@ def test_a_run_predicts_images_of_any_size(name, start):
         assert net(torch.zeros(1, 3, 40, 57)).shape == (1, len(classes), 40, 57)
 
 
+def test_a_method_may_choose_its_phases_by_its_settings(start):
+    for future, phases in ((0, ("main",)), (2, ("future 1", "future 2", "main"))):
+        config, batches, state = start("fst", future=future)
+        assert state.method.phases == phases and run(config, batches, state, 1).total.isfinite()
+
+
+@pytest.mark.parametrize("phase", ["future 2", "main"])
+def test_what_a_step_that_is_left_out_remembered_is_forgotten(phase, start, monkeypatch):
+    settings = {"future": 2, "restore_momentum": True, "skip": 1}
+    config, batches, state = start("fst", **settings)
+    run(config, batches, state, 1)
+    forward = methods()["fst"].forward
+
+    def spoilt(self, now, batch, clock):
+        losses = forward(self, now, batch, clock)
+        return losses._replace(total=losses.total * torch.nan) if now == phase else losses
+
+    monkeypatch.setattr(methods()["fst"], "forward", spoilt)
+    with pytest.warns(UserWarning, match="left out"):
+        run(config, batches, state, 2)
+    monkeypatch.undo()
+    again = start("fst", **settings)[2]
+    again.load_state_dict(copied(state))
+    for one in (state, again):
+        run(config, batches, one, 4)
+    assert_same(copied(state), copied(again))
+
+
 def test_a_method_may_choose_its_views_by_its_settings(start):
     for cutmix, boxes in ((True, {"box", "image_w_mix", "valid_mix"}), (False, set())):
         config, batches, state = start("cps", cutmix=cutmix)
@@ -332,6 +376,6 @@ def test_a_method_of_an_outsider_trains_stops_resumes_and_is_exported(outsider, 
     assert_same(one.state_dict(), other.state_dict())
     assert (one.queue > 0).all() and not torch.equal(one.teacher.classifier.weight, one.net.classifier.weight)
 
-    assert export_run(result.folder, tmp_path / "outsider.pt2") < 1e-3
+    assert export_run(result.folder, tmp_path / "outsider.pt2", "torch") < 1e-3
     predict, details = load_exported(tmp_path / "outsider.pt2")
     assert predict(torch.rand(1, 3, 40, 57)).shape == (1, 6, 40, 57) and details["run"] == "killed"

@@ -26,6 +26,8 @@ __all__ = [
     "random_operations",
     "Views",
     "TrainingViews",
+    "cutout",
+    "PseudoLabelledViews",
     "batches",
     "EvaluationViews",
 ]
@@ -42,7 +44,7 @@ from PIL import Image, ImageFilter, ImageOps
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
-from .check import Folder, read_listed, read_pair
+from .check import Folder, read_listed, read_mask, read_pair
 from .splits import Split
 from ..nn.cutmix import beta_box, half_box, wide_box
 
@@ -260,6 +262,7 @@ class Views:
     strong: int = 1  # strong views of an unlabelled crop, each with a box of its own
     box: Box | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
     labelled_strong: bool = False  # a strong view of the labelled crop, too
+    pseudo: bool = False  # unlabelled images as labelled ones: pseudo-labels, and a strong view with cutout
     photometric: Literal["jitter", "operations"] = "jitter"  # kind of the strong views
     labelled_box: Box | None = None  # rule of a box for pixels of the labelled crop; a number from 0 to 1 comes with it
 
@@ -347,6 +350,36 @@ class TrainingViews(Dataset):
                 if rule and which == "first":
                     item[f"box{k}"] = rule(self.crop)
         return item
+
+
+# %% ../../nbs/book/03_views.ipynb #2c95905e
+#| code-fold: true
+def cutout(
+    image: torch.Tensor,  # (3,H,W) normalised, H = W
+    labels: torch.Tensor,  # (H,W) int64
+    p: float = 0.5,  # probability of a box
+) -> tuple[torch.Tensor, torch.Tensor]:  # the same shapes
+    "Fill a box of a labelled image with noise, and ignore its labels."
+    box = cutmix_box(labels.shape[-1], p)
+    noise = TF.normalize(torch.rand(image.shape), MEAN, STD)
+    return torch.where(box, noise, image), labels.masked_fill(box, 255)
+
+
+class PseudoLabelledViews(TrainingViews):
+    "The same, with the strong view of a pseudo-labelled image and its labels in the place of unlabelled views."
+
+    labels: dict | None = None  # id -> mask file of the pseudo-labels; None: nobody has labelled them yet
+
+    def crop_of(self, picture: Image.Image, which: str, *key) -> dict:
+        "A crop: image_s, the strong view with cutout, and labels_u, 255 in the cutout and the padding."
+        unknown = self.labels is None
+        mask = Image.new("L", picture.size, 255) if unknown else read_mask(self.labels[key[-1]], self.folder.classes)
+        with seeded("unlabelled", which, *key):
+            weak, mask, _ = resize_crop_flip(picture, mask, self.crop, self.scale)
+            strong = normalise(self.strong(weak))
+        with seeded("unlabelled", "cutout", *key):
+            strong, labels = cutout(strong, to_labels(mask))
+        return {"image_s": strong, "labels_u": labels}
 
 
 # %% ../../nbs/book/03_views.ipynb #267df89c

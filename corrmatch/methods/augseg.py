@@ -42,11 +42,11 @@ class AugSegConfig(MethodConfig):
 
 @register
 class AugSeg(Method):
-    "Confident classes of the teacher supervise the student, and masks where the teacher is unsure."
+    "Confident classes of the teacher supervise the student, and masks in images where there are few."
 
     name, Config = "augseg", AugSegConfig
     paper = "Zhao et al., CVPR 2023, arXiv 2212.04976"
-    about = "an average of past students, random operations, labelled pixels mixed into images it is unsure of"
+    about = "an average of past students, random operations, labelled pixels in images it is not confident of"
     cost, networks = "2B G + 2B N", "1 + EMA teacher"  # with the neighbour as CutMix source 2B G + B N
     fidelity = "exact: mixing, loss, teacher and constants; from memory: strengths of the operations; shared network"
 
@@ -82,14 +82,14 @@ class AugSeg(Method):
         logits = frozen_logits(self.teacher, batch["image_w"])
         own = (batch["image_s"], *pseudo_label(logits))
         known = (batch["image_x"], batch["labels_x"], torch.ones_like(own[2]))  # an ignored pixel costs nothing
-        unsure = batch["draw_x"] > self.score(logits)
-        own = [mix(a, b, batch["box_x"] & unsure[:, None, None]) for a, b in zip(own, known)]
+        chosen = batch["draw_x"] > self.score(logits)
+        own = [mix(a, b, batch["box_x"] & chosen[:, None, None]) for a, b in zip(own, known)]
         other = [t.roll(1, 0) for t in own] if source is None else (batch["image_s_mix"], *pseudo_label(source))
-        return *(mix(a, b, batch["box"]) for a, b in zip(own, other)), unsure.float().mean()
+        return *(mix(a, b, batch["box"]) for a, b in zip(own, other)), chosen.float().mean()
 
     @staticmethod
     def score(logits):  # (B,K,H,W) -> (B,)
-        "How sure a prediction is: mean over the pixels of confidence times one minus the relative entropy."
+        "Score of a prediction: mean over the pixels of confidence times one minus the relative entropy."
         log_p = logits.log_softmax(1)
         entropy = -(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])
         return (log_p.amax(1).exp() * (1 - entropy)).flatten(1).mean(1)

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "PLUGINS",
+    "Stage",
     "MethodConfig",
     "Losses",
     "Alone",
@@ -33,6 +34,19 @@ from ..nn.losses import OHEM, supervised_loss
 from ..settings import need
 
 
+# %% ../../nbs/methods/template.ipynb #43580a57
+@dataclass(frozen=True)
+class Stage:
+    "A training before that of a run: its network labels images that the next one learns from."
+
+    name: str  # its folder inside the run folder
+    method: "MethodConfig"  # its settings
+    share: float = 1.0  # of the images that it labels, the most stable first: they are handed on with these labels
+    which: str = "last"  # its checkpoint that labels: last or best
+    scales: tuple[float, ...] = (1.0,)  # sizes, relative to the image, whose probabilities are averaged
+    flip: bool = False  # mirrored images, too
+
+
 # %% ../../nbs/methods/template.ipynb #b8c6203a
 @dataclass
 class MethodConfig:
@@ -42,7 +56,8 @@ class MethodConfig:
     views: ClassVar[Views] = Views()
     ohem: bool = False  # hard example mining on the supervised losses (Cityscapes)
     ohem_threshold: float = 0.7  # true-class probability below which a pixel counts as hard
-    ohem_min_kept: int = 100_000  # pixels of a batch that are kept at least
+    ohem_min_kept: int = 100_000  # pixels kept at least, of what a process sees at once (a micro-batch)
+    ohem_per_image: bool = False  # of each image instead, whatever the processes and micro-batches
 
     def __post_init__(self):
         need(0 <= self.ohem_threshold <= 1, "method.ohem_threshold", self.ohem_threshold, "from 0 to 1")
@@ -51,7 +66,17 @@ class MethodConfig:
     @property
     def mining(self) -> OHEM | None:
         "Hard example mining as the settings say, or None."
-        return OHEM(self.ohem_threshold, self.ohem_min_kept) if self.ohem else None
+        return OHEM(self.ohem_threshold, self.ohem_min_kept, self.ohem_per_image) if self.ohem else None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        "Trainings that come before the run's own; none for a method that is one training."
+        return ()
+
+    @property
+    def keep(self) -> tuple[float, ...]:
+        "Shares of the run at which a checkpoint is kept, for the labelling that follows a stage."
+        return ()
 
     def unlabelled_off(self) -> dict:
         "Settings that leave the supervised loss alone, with factor 1."
@@ -91,6 +116,7 @@ class Clock:
     seed: int = 0
     parts: int = 1  # micro-batches of a step
     dist: object = field(default_factory=Alone)  # rank, world, reduce(x, op): this process among all
+    optimizers: dict = field(default_factory=dict, repr=False)  # of the run, by name: for steps that are taken back
     generators: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -152,7 +178,7 @@ class Method(nn.Module):
     relations: ClassVar[str] = "–"  # between pixels, that it uses
     fidelity: ClassVar[str] = "exact"  # what is exact and what is substituted
     Config: ClassVar[type] = MethodConfig
-    phases: ClassVar[tuple[str, ...]] = ("main",)  # one backward pass and one optimiser step each
+    phases: tuple[str, ...] = ("main",)  # one backward pass and one optimiser step each; settings may choose them
     confident_at: float | None = None  # confidence from which a pixel's own prediction is a target; None: no such rule
 
     def __init__(
@@ -178,6 +204,9 @@ class Method(nn.Module):
     ) -> Losses:
         "The losses of one micro-batch; this is what several processes share."
         raise NotImplementedError
+
+    def before(self, phase: str, clock: Clock):
+        "What precedes a phase; only a method of several phases moves weights here."
 
     def after(self, phase: str, clock: Clock):
         "What follows the optimiser's step of a phase: teachers, queues, prototypes."

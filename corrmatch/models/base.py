@@ -63,14 +63,14 @@ class Segmenter(nn.Module):
         raise NotImplementedError
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        "The parameters that learn at the base rate; all others learn `head_factor` times as fast."
+        "The parameters that learn at the base learning rate; all others learn `head_factor` times as fast."
         raise NotImplementedError
 
     def param_groups(
         self,
         optim,  # with lr and head_factor
     ) -> list[dict]:
-        "Groups for the optimiser: the encoder at the base rate, the head at `head_factor` times it."
+        "Groups for the optimiser: the encoder at the base learning rate, the head at `head_factor` times it."
         encoder = list(self.encoder_parameters())
         known = {id(p) for p in encoder}
         head = [p for p in self.parameters() if id(p) not in known]
@@ -86,7 +86,7 @@ class Segmenter(nn.Module):
         return torch.autocast(device.type, self.autocast)
 
     def set_recompute(self, on: bool):
-        "Keep no activations of the encoder for the backward pass; they are computed twice."
+        "Keep no activations of the encoder for the backward pass; they are computed again."
         if on:
             raise ValueError(f"{type(self).__name__} has no activation checkpointing: switch system.recompute off")
 
