@@ -56,7 +56,7 @@ test: $(VENV)/.dev  ## run every check: notebooks, sync, site, tests (ARGS="-k s
 
 drill: $(VENV)/.dev  ## the long fault and load drills, one after another; the table goes to results/drills.csv
 	rm -f runs/drills.csv && mkdir -p runs
-	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 CORRMATCH_DRILLS="$(CURDIR)/runs/drills.csv" $(BIN)/python -m pytest -m "slow or not slow" tests/test_drills.py tests/test_kills.py tests/test_processes.py tests/test_load.py $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 CORRMATCH_DRILLS="$(CURDIR)/runs/drills.csv" $(BIN)/python -m pytest -m "slow or not slow" tests/test_drills.py tests/test_kills.py tests/test_runs.py tests/test_processes.py tests/test_load.py $(ARGS)
 	cp runs/drills.csv results/drills.csv
 
 lint: $(VENV)/.dev  ## look for faults that need no run

@@ -110,19 +110,19 @@ def first_batch(config, root: Path) -> dict:
     return next(iter(batches(views, config.batch)))
 
 
-def measure(config, classes: int, batch: dict, me, seconds: float) -> dict:
+def measure(config, classes: int, batch: dict, dist, seconds: float) -> dict:
     "Everything about one step, optimiser included."
-    state, calls = TrainState(config, classes, me, load=False), 0
-    place = lambda x: to_device(x, me.device, config.system.channels_last) if torch.is_tensor(x) else x
+    state, calls = TrainState(config, classes, dist, load=False), 0
+    place = lambda x: to_device(x, dist.device, config.system.channels_last) if torch.is_tensor(x) else x
     batch = {name: place(x) for name, x in batch.items()}
 
     def step():
         nonlocal calls
         calls += 1
-        training_step(state, batch, config, total=1_000_000, me=me)
+        training_step(state, batch, config, total=1_000_000, dist=dist)
 
     step(), step()  # buffers of the optimiser, choices of kernels, compilation
-    memory = peak_memory(step, state.method, me.device)
+    memory = peak_memory(step, state.method, dist.device)
     with FlopCounterMode(display=False) as flops:
         step()
     with Launches() as launches:
@@ -167,10 +167,12 @@ def main(words=None) -> pd.DataFrame:
     names = a.methods or sorted(methods(), key=lambda name: (name != "supervised", name))
     out = a.out or ROOT / "results" / "benchmarks" / f"{a.recipe}_{a.device.partition(':')[0]}.json"
     classes, rows = CLASSES.get(a.recipe.split("_")[0], 21), []
-    with TemporaryDirectory() as folder, processes(a.device) as me:
+    with TemporaryDirectory() as folder, processes(a.device) as dist:
         for name in names:
             c = settings(a.recipe, name, a.crop, a.batch, a.device, a.precision, a.fast)
-            rows.append({"method": name} | measure(c, classes, first_batch(c, Path(folder) / "scenes"), me, a.seconds))
+            rows.append(
+                {"method": name} | measure(c, classes, first_batch(c, Path(folder) / "scenes"), dist, a.seconds)
+            )
             print(json.dumps(rows[-1]), flush=True)
             shape = {"recipe": a.recipe, "encoder": c.model.encoder, "classes": classes, "batch": c.batch}
             shape |= {"crop": c.data.crop, "precision": a.precision, "fast": a.fast, "threads": torch.get_num_threads()}

@@ -38,6 +38,7 @@ d = {
             "corrmatch.cli.Train.__call__": ("howto/command_line.html#train.__call__", "corrmatch/cli.py"),
             "corrmatch.cli._Choice": ("howto/command_line.html#_choice", "corrmatch/cli.py"),
             "corrmatch.cli._any_recipe": ("howto/command_line.html#_any_recipe", "corrmatch/cli.py"),
+            "corrmatch.cli._at_home": ("howto/command_line.html#_at_home", "corrmatch/cli.py"),
             "corrmatch.cli._choose": ("howto/command_line.html#_choose", "corrmatch/cli.py"),
             "corrmatch.cli._need_side": ("howto/command_line.html#_need_side", "corrmatch/cli.py"),
             "corrmatch.cli._read_config": ("howto/command_line.html#_read_config", "corrmatch/cli.py"),
@@ -50,12 +51,12 @@ d = {
         },
         "corrmatch.data.check": {
             "corrmatch.data.check.Checked": ("reference/checks.html#checked", "corrmatch/data/check.py"),
-            "corrmatch.data.check.Finding": ("reference/checks.html#finding", "corrmatch/data/check.py"),
-            "corrmatch.data.check.Finding.__str__": (
-                "reference/checks.html#finding.__str__",
+            "corrmatch.data.check.Diagnostic": ("reference/checks.html#diagnostic", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Diagnostic.__str__": (
+                "reference/checks.html#diagnostic.__str__",
                 "corrmatch/data/check.py",
             ),
-            "corrmatch.data.check.Finding.of": ("reference/checks.html#finding.of", "corrmatch/data/check.py"),
+            "corrmatch.data.check.Diagnostic.of": ("reference/checks.html#diagnostic.of", "corrmatch/data/check.py"),
             "corrmatch.data.check.Seen": ("reference/checks.html#seen", "corrmatch/data/check.py"),
             "corrmatch.data.check._say_near": ("reference/checks.html#_say_near", "corrmatch/data/check.py"),
             "corrmatch.data.check.absent_classes": ("reference/checks.html#absent_classes", "corrmatch/data/check.py"),
@@ -63,12 +64,18 @@ d = {
             "corrmatch.data.check.check_files": ("reference/checks.html#check_files", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_folder": ("reference/checks.html#check_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.check_image": ("reference/checks.html#check_image", "corrmatch/data/check.py"),
+            "corrmatch.data.check.content_of": ("reference/checks.html#content_of", "corrmatch/data/check.py"),
             "corrmatch.data.check.draw_split": ("reference/checks.html#draw_split", "corrmatch/data/check.py"),
             "corrmatch.data.check.find_list": ("reference/checks.html#find_list", "corrmatch/data/check.py"),
             "corrmatch.data.check.inspect_folder": ("reference/checks.html#inspect_folder", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge": ("reference/checks.html#judge", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_class_lines": (
+                "reference/checks.html#judge_class_lines",
+                "corrmatch/data/check.py",
+            ),
             "corrmatch.data.check.judge_classes": ("reference/checks.html#judge_classes", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_colours": ("reference/checks.html#judge_colours", "corrmatch/data/check.py"),
+            "corrmatch.data.check.judge_copies": ("reference/checks.html#judge_copies", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_lists": ("reference/checks.html#judge_lists", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_masks": ("reference/checks.html#judge_masks", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_names": ("reference/checks.html#judge_names", "corrmatch/data/check.py"),
@@ -111,6 +118,10 @@ d = {
                 "reference/folders.html#folder._bare_ids",
                 "corrmatch/data/folder.py",
             ),
+            "corrmatch.data.folder.Folder._last_parts": (
+                "reference/folders.html#folder._last_parts",
+                "corrmatch/data/folder.py",
+            ),
             "corrmatch.data.folder.Folder._nearby": (
                 "reference/folders.html#folder._nearby",
                 "corrmatch/data/folder.py",
@@ -142,6 +153,10 @@ d = {
             ),
             "corrmatch.data.folder.Folder.masks_among_images": (
                 "reference/folders.html#folder.masks_among_images",
+                "corrmatch/data/folder.py",
+            ),
+            "corrmatch.data.folder.Folder.meant_id": (
+                "reference/folders.html#folder.meant_id",
                 "corrmatch/data/folder.py",
             ),
             "corrmatch.data.folder.Folder.near_id": (
@@ -329,6 +344,7 @@ d = {
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
             "corrmatch.data.views.normalise": ("book/views.html#normalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.random_operations": ("book/views.html#random_operations", "corrmatch/data/views.py"),
             "corrmatch.data.views.resize_crop_flip": ("book/views.html#resize_crop_flip", "corrmatch/data/views.py"),
             "corrmatch.data.views.scaled_size": ("book/views.html#scaled_size", "corrmatch/data/views.py"),
             "corrmatch.data.views.seeded": ("book/views.html#seeded", "corrmatch/data/views.py"),
@@ -361,11 +377,11 @@ d = {
                 "reference/config.html#systemconfig.__post_init__",
                 "corrmatch/engine/config.py",
             ),
-            "corrmatch.engine.config.cells": ("reference/config.html#cells", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.describe": ("reference/config.html#describe", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.differences": ("reference/config.html#differences", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.from_dict": ("reference/config.html#from_dict", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.home": ("reference/config.html#home", "corrmatch/engine/config.py"),
+            "corrmatch.engine.config.map_side": ("reference/config.html#map_side", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.method_config": (
                 "reference/config.html#method_config",
                 "corrmatch/engine/config.py",
@@ -453,6 +469,18 @@ d = {
         },
         "corrmatch.engine.predict": {
             "corrmatch.engine.predict.Predictor": ("reference/predict.html#predictor", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.Predictor.cut": (
+                "reference/predict.html#predictor.cut",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.digest": (
+                "reference/predict.html#predictor.digest",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Predictor.is_done": (
+                "reference/predict.html#predictor.is_done",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Predictor.predict": (
                 "reference/predict.html#predictor.predict",
                 "corrmatch/engine/predict.py",
@@ -461,9 +489,17 @@ d = {
                 "reference/predict.html#predictor.save",
                 "corrmatch/engine/predict.py",
             ),
+            "corrmatch.engine.predict.Predictor.stamp": (
+                "reference/predict.html#predictor.stamp",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.Scores": ("reference/predict.html#scores", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.Scores.absent": (
                 "reference/predict.html#scores.absent",
+                "corrmatch/engine/predict.py",
+            ),
+            "corrmatch.engine.predict.Scores.mean": (
+                "reference/predict.html#scores.mean",
                 "corrmatch/engine/predict.py",
             ),
             "corrmatch.engine.predict.Scores.miou": (
@@ -476,9 +512,16 @@ d = {
             ),
             "corrmatch.engine.predict.as_image": ("reference/predict.html#as_image", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.evaluate": ("reference/predict.html#evaluate", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.foreign_classes": (
+                "reference/predict.html#foreign_classes",
+                "corrmatch/engine/predict.py",
+            ),
             "corrmatch.engine.predict.list_ids": ("reference/predict.html#list_ids", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.load": ("reference/predict.html#load", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.put": ("reference/predict.html#put", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.stamp_of": ("reference/predict.html#stamp_of", "corrmatch/engine/predict.py"),
+            "corrmatch.engine.predict.targets": ("reference/predict.html#targets", "corrmatch/engine/predict.py"),
         },
         "corrmatch.engine.processes": {
             "corrmatch.engine.processes.Processes": (
@@ -517,25 +560,45 @@ d = {
                 "reference/processes.html#processes.__init__",
                 "corrmatch/engine/processes.py",
             ),
-            "corrmatch.engine.processes.share": ("reference/processes.html#share", "corrmatch/engine/processes.py"),
+            "corrmatch.engine.processes.wrap_ddp": (
+                "reference/processes.html#wrap_ddp",
+                "corrmatch/engine/processes.py",
+            ),
         },
         "corrmatch.engine.results": {
             "corrmatch.engine.results.collect": ("reference/results.html#collect", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.data_of": ("reference/results.html#data_of", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.find_checkpoint": (
+                "reference/results.html#find_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.finish": ("reference/results.html#finish", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.load_method": (
                 "reference/results.html#load_method",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.load_run": ("reference/results.html#load_run", "corrmatch/engine/results.py"),
+            "corrmatch.engine.results.need_classes": (
+                "reference/results.html#need_classes",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.out_of": ("reference/results.html#out_of", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.over_seeds": ("reference/results.html#over_seeds", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.packaged_runs": (
                 "reference/results.html#packaged_runs",
                 "corrmatch/engine/results.py",
             ),
+            "corrmatch.engine.results.read_checkpoint": (
+                "reference/results.html#read_checkpoint",
+                "corrmatch/engine/results.py",
+            ),
             "corrmatch.engine.results.score_run": ("reference/results.html#score_run", "corrmatch/engine/results.py"),
             "corrmatch.engine.results.score_table": (
                 "reference/results.html#score_table",
+                "corrmatch/engine/results.py",
+            ),
+            "corrmatch.engine.results.scored_views": (
+                "reference/results.html#scored_views",
                 "corrmatch/engine/results.py",
             ),
             "corrmatch.engine.results.spent": ("reference/results.html#spent", "corrmatch/engine/results.py"),
@@ -557,6 +620,7 @@ d = {
                 "corrmatch/engine/runs.py",
             ),
             "corrmatch.engine.runs.locked": ("reference/runs.html#locked", "corrmatch/engine/runs.py"),
+            "corrmatch.engine.runs.need_folder": ("reference/runs.html#need_folder", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.open_run": ("reference/runs.html#open_run", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.process_start": ("reference/runs.html#process_start", "corrmatch/engine/runs.py"),
             "corrmatch.engine.runs.read_json": ("reference/runs.html#read_json", "corrmatch/engine/runs.py"),
@@ -593,23 +657,35 @@ d = {
             "corrmatch.engine.stages.write_table": ("reference/stages.html#write_table", "corrmatch/engine/stages.py"),
         },
         "corrmatch.engine.state": {
-            "corrmatch.engine.state.Record": ("reference/state.html#record", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.__init__": (
-                "reference/state.html#record.__init__",
+            "corrmatch.engine.state.MetricLogger": ("reference/state.html#metriclogger", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.MetricLogger.__init__": (
+                "reference/state.html#metriclogger.__init__",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.add": ("reference/state.html#record.add", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.joined": ("reference/state.html#record.joined", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.load_state_dict": (
-                "reference/state.html#record.load_state_dict",
+            "corrmatch.engine.state.MetricLogger.add": (
+                "reference/state.html#metriclogger.add",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.means": ("reference/state.html#record.means", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.Record.state_dict": (
-                "reference/state.html#record.state_dict",
+            "corrmatch.engine.state.MetricLogger.joined": (
+                "reference/state.html#metriclogger.joined",
                 "corrmatch/engine/state.py",
             ),
-            "corrmatch.engine.state.Record.values": ("reference/state.html#record.values", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.MetricLogger.load_state_dict": (
+                "reference/state.html#metriclogger.load_state_dict",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.means": (
+                "reference/state.html#metriclogger.means",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.state_dict": (
+                "reference/state.html#metriclogger.state_dict",
+                "corrmatch/engine/state.py",
+            ),
+            "corrmatch.engine.state.MetricLogger.values": (
+                "reference/state.html#metriclogger.values",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.Rollback": ("reference/state.html#rollback", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.Rollback.__init__": (
                 "reference/state.html#rollback.__init__",
@@ -640,13 +716,16 @@ d = {
             "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.ids_of": ("reference/state.html#ids_of", "corrmatch/engine/state.py"),
-            "corrmatch.engine.state.left_out": ("reference/state.html#left_out", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.make_optimizers": (
                 "reference/state.html#make_optimizers",
                 "corrmatch/engine/state.py",
             ),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.skip_if_not_finite": (
+                "reference/state.html#skip_if_not_finite",
+                "corrmatch/engine/state.py",
+            ),
             "corrmatch.engine.state.split_batch": ("reference/state.html#split_batch", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.training_step": ("reference/state.html#training_step", "corrmatch/engine/state.py"),
         },
@@ -665,20 +744,25 @@ d = {
                 "book/trainer.html#interrupt.__init__",
                 "corrmatch/engine/trainer.py",
             ),
-            "corrmatch.engine.trainer.Plan": ("book/trainer.html#plan", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.Plan.__post_init__": (
-                "book/trainer.html#plan.__post_init__",
-                "corrmatch/engine/trainer.py",
-            ),
-            "corrmatch.engine.trainer.Plan.batches": ("book/trainer.html#plan.batches", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.Plan.to_score": (
-                "book/trainer.html#plan.to_score",
+            "corrmatch.engine.trainer.Interrupt.together": (
+                "book/trainer.html#interrupt.together",
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.Result": ("book/trainer.html#result", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.RunContext": ("book/trainer.html#runcontext", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.RunContext.__post_init__": (
+                "book/trainer.html#runcontext.__post_init__",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.batches": (
+                "book/trainer.html#runcontext.batches",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.to_score": (
+                "book/trainer.html#runcontext.to_score",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.Stopped": ("book/trainer.html#stopped", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.begin": ("book/trainer.html#begin", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.board": ("book/trainer.html#board", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.earlier_stages": (
                 "book/trainer.html#earlier_stages",
                 "corrmatch/engine/trainer.py",
@@ -687,22 +771,31 @@ d = {
                 "book/trainer.html#enough_memory",
                 "corrmatch/engine/trainer.py",
             ),
-            "corrmatch.engine.trainer.keep_score": ("book/trainer.html#keep_score", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.find_root": ("book/trainer.html#find_root", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.make_plan": ("book/trainer.html#make_plan", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.make_context": ("book/trainer.html#make_context", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.one_training": ("book/trainer.html#one_training", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.open_data": ("book/trainer.html#open_data", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.plainly": ("book/trainer.html#plainly", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.readable_errors": (
+                "book/trainer.html#readable_errors",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.ready": ("book/trainer.html#ready", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.rehearse": ("book/trainer.html#rehearse", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.restore": ("book/trainer.html#restore", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.run_metadata": ("book/trainer.html#run_metadata", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.save": ("book/trainer.html#save", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.score": ("book/trainer.html#score", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.share_of": ("book/trainer.html#share_of", "corrmatch/engine/trainer.py"),
-            "corrmatch.engine.trainer.surroundings": ("book/trainer.html#surroundings", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.start_run": ("book/trainer.html#start_run", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.tensorboard_writer": (
+                "book/trainer.html#tensorboard_writer",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.to_device": ("book/trainer.html#to_device", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.train": ("book/trainer.html#train", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.validate": ("book/trainer.html#validate", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.withdraw": ("book/trainer.html#withdraw", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.write": ("book/trainer.html#write", "corrmatch/engine/trainer.py"),
         },
@@ -764,12 +857,56 @@ d = {
             "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
         },
+        "corrmatch.methods.augseg": {
+            "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
+            "corrmatch.methods.augseg.AugSeg.__init__": (
+                "methods/augseg.html#augseg.__init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.after": (
+                "methods/augseg.html#augseg.after",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.confident_at": (
+                "methods/augseg.html#augseg.confident_at",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.forward": (
+                "methods/augseg.html#augseg.forward",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.mixed": (
+                "methods/augseg.html#augseg.mixed",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.predictor": (
+                "methods/augseg.html#augseg.predictor",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSeg.score": (
+                "methods/augseg.html#augseg.score",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig": (
+                "methods/augseg.html#augsegconfig",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.__post_init__": (
+                "methods/augseg.html#augsegconfig.__post_init__",
+                "corrmatch/methods/augseg.py",
+            ),
+            "corrmatch.methods.augseg.AugSegConfig.unlabelled_off": (
+                "methods/augseg.html#augsegconfig.unlabelled_off",
+                "corrmatch/methods/augseg.py",
+            ),
+        },
         "corrmatch.methods.base": {
             "corrmatch.methods.base.Alone": ("methods/template.html#alone", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Alone.reduce": ("methods/template.html#alone.reduce", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock": ("methods/template.html#clock", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.count": ("methods/template.html#clock.count", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.epoch": ("methods/template.html#clock.epoch", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Clock.gather": ("methods/template.html#clock.gather", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.Clock.generator": (
                 "methods/template.html#clock.generator",
                 "corrmatch/methods/base.py",
@@ -786,6 +923,10 @@ d = {
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Method.after": ("methods/template.html#method.after", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.Method.before": (
+                "methods/template.html#method.before",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.forward": (
                 "methods/template.html#method.forward",
                 "corrmatch/methods/base.py",
@@ -800,6 +941,10 @@ d = {
             ),
             "corrmatch.methods.base.Method.param_groups": (
                 "methods/template.html#method.param_groups",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.phases_at": (
+                "methods/template.html#method.phases_at",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Method.predictor": (
@@ -839,6 +984,32 @@ d = {
             "corrmatch.methods.base.step_seed": ("methods/template.html#step_seed", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.weighted_sum": ("methods/template.html#weighted_sum", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.with_source": ("methods/template.html#with_source", "corrmatch/methods/base.py"),
+        },
+        "corrmatch.methods.ccvc": {
+            "corrmatch.methods.ccvc.CCVC": ("methods/ccvc.html#ccvc", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.__init__": ("methods/ccvc.html#ccvc.__init__", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.both": ("methods/ccvc.html#ccvc.both", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.consistency": (
+                "methods/ccvc.html#ccvc.consistency",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVC.forward": ("methods/ccvc.html#ccvc.forward", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.strong": ("methods/ccvc.html#ccvc.strong", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVC.targets": ("methods/ccvc.html#ccvc.targets", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVCConfig": ("methods/ccvc.html#ccvcconfig", "corrmatch/methods/ccvc.py"),
+            "corrmatch.methods.ccvc.CCVCConfig.__post_init__": (
+                "methods/ccvc.html#ccvcconfig.__post_init__",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVCConfig.unlabelled_off": (
+                "methods/ccvc.html#ccvcconfig.unlabelled_off",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.CCVCConfig.views": (
+                "methods/ccvc.html#ccvcconfig.views",
+                "corrmatch/methods/ccvc.py",
+            ),
+            "corrmatch.methods.ccvc.discrepancy": ("methods/ccvc.html#discrepancy", "corrmatch/methods/ccvc.py"),
         },
         "corrmatch.methods.corrmatch.correlation": {
             "corrmatch.methods.corrmatch.correlation.Correlation": (
@@ -1043,20 +1214,20 @@ d = {
                 "book/threshold.html#classthreshold.__init__",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.ClassThreshold.move": (
-                "book/threshold.html#classthreshold.move",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.ClassThreshold.per_pixel": (
                 "book/threshold.html#classthreshold.per_pixel",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
+            "corrmatch.methods.corrmatch.threshold.ClassThreshold.set_value": (
+                "book/threshold.html#classthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.DynamicThreshold": (
                 "book/threshold.html#dynamicthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.DynamicThreshold.move": (
-                "book/threshold.html#dynamicthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.DynamicThreshold.set_value": (
+                "book/threshold.html#dynamicthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.FixedThreshold": (
@@ -1075,32 +1246,32 @@ d = {
                 "book/threshold.html#maximumthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MaximumThreshold.move": (
-                "book/threshold.html#maximumthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.MaximumThreshold.set_value": (
+                "book/threshold.html#maximumthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.MeanThreshold": (
                 "book/threshold.html#meanthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MeanThreshold.evidence": (
-                "book/threshold.html#meanthreshold.evidence",
+            "corrmatch.methods.corrmatch.threshold.MeanThreshold.set_value": (
+                "book/threshold.html#meanthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.MeanThreshold.move": (
-                "book/threshold.html#meanthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.MeanThreshold.statistic": (
+                "book/threshold.html#meanthreshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.PixelThreshold": (
                 "book/threshold.html#pixelthreshold",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.PixelThreshold.evidence": (
-                "book/threshold.html#pixelthreshold.evidence",
+            "corrmatch.methods.corrmatch.threshold.PixelThreshold.set_value": (
+                "book/threshold.html#pixelthreshold.set_value",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.PixelThreshold.move": (
-                "book/threshold.html#pixelthreshold.move",
+            "corrmatch.methods.corrmatch.threshold.PixelThreshold.statistic": (
+                "book/threshold.html#pixelthreshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.Threshold": (
@@ -1115,10 +1286,6 @@ d = {
                 "book/threshold.html#threshold.average",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.Threshold.evidence": (
-                "book/threshold.html#threshold.evidence",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.level": (
                 "book/threshold.html#threshold.level",
                 "corrmatch/methods/corrmatch/threshold.py",
@@ -1127,16 +1294,20 @@ d = {
                 "book/threshold.html#threshold.load_state_dict",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
-            "corrmatch.methods.corrmatch.threshold.Threshold.move": (
-                "book/threshold.html#threshold.move",
-                "corrmatch/methods/corrmatch/threshold.py",
-            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.per_pixel": (
                 "book/threshold.html#threshold.per_pixel",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
+            "corrmatch.methods.corrmatch.threshold.Threshold.set_value": (
+                "book/threshold.html#threshold.set_value",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
             "corrmatch.methods.corrmatch.threshold.Threshold.state_dict": (
                 "book/threshold.html#threshold.state_dict",
+                "corrmatch/methods/corrmatch/threshold.py",
+            ),
+            "corrmatch.methods.corrmatch.threshold.Threshold.statistic": (
+                "book/threshold.html#threshold.statistic",
                 "corrmatch/methods/corrmatch/threshold.py",
             ),
             "corrmatch.methods.corrmatch.threshold.Threshold.update": (
@@ -1173,6 +1344,56 @@ d = {
             ),
             "corrmatch.methods.cps.CPSConfig.views": ("methods/cps.html#cpsconfig.views", "corrmatch/methods/cps.py"),
         },
+        "corrmatch.methods.cutmix_seg": {
+            "corrmatch.methods.cutmix_seg.CutMixSeg": (
+                "methods/cutmix_seg.html#cutmixseg",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.__init__": (
+                "methods/cutmix_seg.html#cutmixseg.__init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.after": (
+                "methods/cutmix_seg.html#cutmixseg.after",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.confident_at": (
+                "methods/cutmix_seg.html#cutmixseg.confident_at",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.consistency": (
+                "methods/cutmix_seg.html#cutmixseg.consistency",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.forward": (
+                "methods/cutmix_seg.html#cutmixseg.forward",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.mixed": (
+                "methods/cutmix_seg.html#cutmixseg.mixed",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSeg.predictor": (
+                "methods/cutmix_seg.html#cutmixseg.predictor",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig": (
+                "methods/cutmix_seg.html#cutmixsegconfig",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.__post_init__": (
+                "methods/cutmix_seg.html#cutmixsegconfig.__post_init__",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.unlabelled_off": (
+                "methods/cutmix_seg.html#cutmixsegconfig.unlabelled_off",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+            "corrmatch.methods.cutmix_seg.CutMixSegConfig.views": (
+                "methods/cutmix_seg.html#cutmixsegconfig.views",
+                "corrmatch/methods/cutmix_seg.py",
+            ),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1204,6 +1425,70 @@ d = {
                 "corrmatch/methods/fixmatch.py",
             ),
         },
+        "corrmatch.methods.fst": {
+            "corrmatch.methods.fst.CutMixTeacher": ("methods/fst.html#cutmixteacher", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.CutMixTeacher.after": (
+                "methods/fst.html#cutmixteacher.after",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.certain": (
+                "methods/fst.html#cutmixteacher.certain",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.forward": (
+                "methods/fst.html#cutmixteacher.forward",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.mixed": (
+                "methods/fst.html#cutmixteacher.mixed",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.CutMixTeacher.predictor": (
+                "methods/fst.html#cutmixteacher.predictor",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.FST": ("methods/fst.html#fst", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.__init__": ("methods/fst.html#fst.__init__", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.after": ("methods/fst.html#fst.after", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.before": ("methods/fst.html#fst.before", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.confident_at": ("methods/fst.html#fst.confident_at", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.forward": ("methods/fst.html#fst.forward", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.inspect": ("methods/fst.html#fst.inspect", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.param_groups": ("methods/fst.html#fst.param_groups", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FST.predictor": ("methods/fst.html#fst.predictor", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FSTConfig": ("methods/fst.html#fstconfig", "corrmatch/methods/fst.py"),
+            "corrmatch.methods.fst.FSTConfig.__post_init__": (
+                "methods/fst.html#fstconfig.__post_init__",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.FSTConfig.unlabelled_off": (
+                "methods/fst.html#fstconfig.unlabelled_off",
+                "corrmatch/methods/fst.py",
+            ),
+            "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
+        },
+        "corrmatch.methods.gta": {
+            "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.after": ("methods/gta.html#gta.after", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.assist": ("methods/gta.html#gta.assist", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.forward": ("methods/gta.html#gta.forward", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.optimizer_of": ("methods/gta.html#gta.optimizer_of", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.param_groups": ("methods/gta.html#gta.param_groups", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.paste": ("methods/gta.html#gta.paste", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.phases_at": ("methods/gta.html#gta.phases_at", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.predictor": ("methods/gta.html#gta.predictor", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.warm_steps": ("methods/gta.html#gta.warm_steps", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTAConfig": ("methods/gta.html#gtaconfig", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTAConfig.__post_init__": (
+                "methods/gta.html#gtaconfig.__post_init__",
+                "corrmatch/methods/gta.py",
+            ),
+            "corrmatch.methods.gta.GTAConfig.unlabelled_off": (
+                "methods/gta.html#gtaconfig.unlabelled_off",
+                "corrmatch/methods/gta.py",
+            ),
+        },
         "corrmatch.methods.mean_teacher": {
             "corrmatch.methods.mean_teacher.MeanTeacher": (
                 "methods/mean_teacher.html#meanteacher",
@@ -1233,6 +1518,72 @@ d = {
                 "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
                 "corrmatch/methods/mean_teacher.py",
             ),
+        },
+        "corrmatch.methods.ps_mt": {
+            "corrmatch.methods.ps_mt.MeanOfTwo": ("methods/ps_mt.html#meanoftwo", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.MeanOfTwo.__init__": (
+                "methods/ps_mt.html#meanoftwo.__init__",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.compile_parts": (
+                "methods/ps_mt.html#meanoftwo.compile_parts",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.encoder_parameters": (
+                "methods/ps_mt.html#meanoftwo.encoder_parameters",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.forward": (
+                "methods/ps_mt.html#meanoftwo.forward",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.judge": (
+                "methods/ps_mt.html#meanoftwo.judge",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.MeanOfTwo.set_recompute": (
+                "methods/ps_mt.html#meanoftwo.set_recompute",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT": ("methods/ps_mt.html#psmt", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.__init__": ("methods/ps_mt.html#psmt.__init__", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.after": ("methods/ps_mt.html#psmt.after", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.confident_at": (
+                "methods/ps_mt.html#psmt.confident_at",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.consistency": (
+                "methods/ps_mt.html#psmt.consistency",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.forward": ("methods/ps_mt.html#psmt.forward", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.mixed": ("methods/ps_mt.html#psmt.mixed", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.predictor": (
+                "methods/ps_mt.html#psmt.predictor",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMT.ramp": ("methods/ps_mt.html#psmt.ramp", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.student": ("methods/ps_mt.html#psmt.student", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.turns": ("methods/ps_mt.html#psmt.turns", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMT.warm": ("methods/ps_mt.html#psmt.warm", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMTConfig": ("methods/ps_mt.html#psmtconfig", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.ps_mt.PSMTConfig.__post_init__": (
+                "methods/ps_mt.html#psmtconfig.__post_init__",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMTConfig.unlabelled_off": (
+                "methods/ps_mt.html#psmtconfig.unlabelled_off",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.PSMTConfig.views": (
+                "methods/ps_mt.html#psmtconfig.views",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.adversarial_noise": (
+                "methods/ps_mt.html#adversarial_noise",
+                "corrmatch/methods/ps_mt.py",
+            ),
+            "corrmatch.methods.ps_mt.unit": ("methods/ps_mt.html#unit", "corrmatch/methods/ps_mt.py"),
         },
         "corrmatch.methods.st_plus_plus": {
             "corrmatch.methods.st_plus_plus.STPlusPlus": (
@@ -1335,12 +1686,20 @@ d = {
                 "reference/segmenter.html#segmenter.forward",
                 "corrmatch/models/base.py",
             ),
+            "corrmatch.models.base.Segmenter.join": (
+                "reference/segmenter.html#segmenter.join",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter.mixed": (
                 "reference/segmenter.html#segmenter.mixed",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.param_groups": (
                 "reference/segmenter.html#segmenter.param_groups",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.predict": (
+                "reference/segmenter.html#segmenter.predict",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.Segmenter.set_recompute": (
@@ -1373,12 +1732,12 @@ d = {
                 "book/model.html#deeplabv3plus.__init__",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
-                "book/model.html#deeplabv3plus.compile_parts",
+            "corrmatch.models.deeplab.DeepLabV3Plus.beside": (
+                "book/model.html#deeplabv3plus.beside",
                 "corrmatch/models/deeplab.py",
             ),
-            "corrmatch.models.deeplab.DeepLabV3Plus.decode": (
-                "book/model.html#deeplabv3plus.decode",
+            "corrmatch.models.deeplab.DeepLabV3Plus.compile_parts": (
+                "book/model.html#deeplabv3plus.compile_parts",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encode": (
@@ -1387,6 +1746,14 @@ d = {
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.encoder_parameters": (
                 "book/model.html#deeplabv3plus.encoder_parameters",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.join": (
+                "book/model.html#deeplabv3plus.join",
+                "corrmatch/models/deeplab.py",
+            ),
+            "corrmatch.models.deeplab.DeepLabV3Plus.predict": (
+                "book/model.html#deeplabv3plus.predict",
                 "corrmatch/models/deeplab.py",
             ),
             "corrmatch.models.deeplab.DeepLabV3Plus.set_recompute": (
@@ -1528,8 +1895,12 @@ d = {
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
         "corrmatch.nn.cutmix": {
+            "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.half_box": ("reference/cutmix.html#half_box", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.mix": ("reference/cutmix.html#mix", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.pseudo_label": ("reference/cutmix.html#pseudo_label", "corrmatch/nn/cutmix.py"),
+            "corrmatch.nn.cutmix.wide_box": ("reference/cutmix.html#wide_box", "corrmatch/nn/cutmix.py"),
         },
         "corrmatch.nn.depthwise": {
             "corrmatch.nn.depthwise.Depthwise": ("reference/depthwise.html#depthwise", "corrmatch/nn/depthwise.py"),
@@ -1550,6 +1921,7 @@ d = {
         },
         "corrmatch.nn.ema": {
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
+            "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.warm_momentum": ("reference/ema.html#warm_momentum", "corrmatch/nn/ema.py"),
         },
@@ -1571,6 +1943,29 @@ d = {
             ),
             "corrmatch.nn.losses.soft_loss": ("book/consistency.html#soft_loss", "corrmatch/nn/losses.py"),
             "corrmatch.nn.losses.supervised_loss": ("book/consistency.html#supervised_loss", "corrmatch/nn/losses.py"),
+        },
+        "corrmatch.nn.percentile": {
+            "corrmatch.nn.percentile.above": ("reference/percentile.html#above", "corrmatch/nn/percentile.py"),
+            "corrmatch.nn.percentile.below": ("reference/percentile.html#below", "corrmatch/nn/percentile.py"),
+            "corrmatch.nn.percentile.percentile": (
+                "reference/percentile.html#percentile",
+                "corrmatch/nn/percentile.py",
+            ),
+        },
+        "corrmatch.nn.ramps": {
+            "corrmatch.nn.ramps.cosine_ramp": ("reference/ramps.html#cosine_ramp", "corrmatch/nn/ramps.py"),
+            "corrmatch.nn.ramps.sigmoid_ramp": ("reference/ramps.html#sigmoid_ramp", "corrmatch/nn/ramps.py"),
+        },
+        "corrmatch.nn.snapshot": {
+            "corrmatch.nn.snapshot.Snapshot": ("reference/snapshot.html#snapshot", "corrmatch/nn/snapshot.py"),
+            "corrmatch.nn.snapshot.Snapshot.__init__": (
+                "reference/snapshot.html#snapshot.__init__",
+                "corrmatch/nn/snapshot.py",
+            ),
+            "corrmatch.nn.snapshot.Snapshot.restore": (
+                "reference/snapshot.html#snapshot.restore",
+                "corrmatch/nn/snapshot.py",
+            ),
         },
         "corrmatch.recipes.published": {
             "corrmatch.recipes.published.Recipe": ("reference/recipes.html#recipe", "corrmatch/recipes/published.py"),
@@ -1752,7 +2147,7 @@ d = {
             "corrmatch.testing.Trap": ("reference/testing.html#trap", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__init__": ("reference/testing.html#trap.__init__", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__reduce__": ("reference/testing.html#trap.__reduce__", "corrmatch/testing.py"),
-            "corrmatch.testing._said": ("reference/testing.html#_said", "corrmatch/testing.py"),
+            "corrmatch.testing._message": ("reference/testing.html#_message", "corrmatch/testing.py"),
             "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
             "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
             "corrmatch.testing.image_forwards": ("reference/testing.html#image_forwards", "corrmatch/testing.py"),
@@ -1763,6 +2158,7 @@ d = {
             "corrmatch.testing.seconds": ("reference/testing.html#seconds", "corrmatch/testing.py"),
             "corrmatch.testing.shake": ("reference/testing.html#shake", "corrmatch/testing.py"),
             "corrmatch.testing.tell": ("reference/testing.html#tell", "corrmatch/testing.py"),
+            "corrmatch.testing.tiny_method": ("reference/testing.html#tiny_method", "corrmatch/testing.py"),
         },
         "corrmatch.viz.curves": {
             "corrmatch.viz.curves.bars": ("reference/curves.html#bars", "corrmatch/viz/curves.py"),
@@ -1776,10 +2172,6 @@ d = {
             )
         },
         "corrmatch.viz.inspect": {
-            "corrmatch.viz.inspect.board_pictures": (
-                "reference/inspect.html#board_pictures",
-                "corrmatch/viz/inspect.py",
-            ),
             "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.feature_colours": (
                 "reference/inspect.html#feature_colours",
@@ -1794,6 +2186,10 @@ d = {
             "corrmatch.viz.inspect.pixel": ("reference/inspect.html#pixel", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.run_picture": ("reference/inspect.html#run_picture", "corrmatch/viz/inspect.py"),
             "corrmatch.viz.inspect.seen_in": ("reference/inspect.html#seen_in", "corrmatch/viz/inspect.py"),
+            "corrmatch.viz.inspect.tensorboard_pictures": (
+                "reference/inspect.html#tensorboard_pictures",
+                "corrmatch/viz/inspect.py",
+            ),
         },
         "corrmatch.viz.palette": {
             "corrmatch.viz.palette.class_legend": ("reference/palette.html#class_legend", "corrmatch/viz/palette.py"),

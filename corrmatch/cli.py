@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # %% ../nbs/howto/command_line.ipynb #b6a4076b
-import contextlib, importlib, io, json, os, re, sys, warnings
+import contextlib, importlib, io, os, re, sys, warnings
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -37,6 +37,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 
 
 # %% ../nbs/howto/command_line.ipynb #346126dd
+#| code-fold: true
 @dataclass
 class About:
     "Say which version this is, and where to begin."
@@ -50,6 +51,7 @@ class About:
 
 
 # %% ../nbs/howto/command_line.ipynb #87704d71
+#| code-fold: true
 @dataclass
 class _Choice:
     "What is chosen before the settings can be known: the method, and a file of settings."
@@ -85,14 +87,14 @@ def _choose(args: list[str]) -> tuple[list[str], _Choice]:
 def _read_config(path: str):
     "The settings in a JSON file: a run's config.json, or one like it."
     from corrmatch.engine.config import Config, from_dict
+    from corrmatch.engine.runs import read_json
 
     file = Path(path).expanduser()
+    file = file / "config.json" if file.is_dir() else file  # of a run
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file of settings")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from None
+    if not isinstance(values := read_json(file), dict):
+        raise ValueError(f"{file}: no settings, but a {type(values).__name__}; give a file like a run's config.json")
     try:
         return from_dict(Config, values)
     except (ValueError, TypeError) as error:
@@ -116,6 +118,7 @@ def _any_recipe(choice: _Choice = _Choice()):
 
 
 # %% ../nbs/howto/command_line.ipynb #1bdf4334
+#| code-fold: true
 _CHOICE = _Choice()  # of the command that is being parsed
 
 
@@ -139,7 +142,7 @@ class Train:
         from corrmatch.engine.config import describe
         from corrmatch.engine.processes import processes
         from corrmatch.recipes.published import batch_note
-        from corrmatch.viz.inspect import board_pictures
+        from corrmatch.viz.inspect import tensorboard_pictures
         from corrmatch.engine.trainer import ready, train
 
         settings, main = describe(self.recipe), os.environ.get("RANK", "0") == "0"  # under torchrun one process speaks
@@ -148,13 +151,13 @@ class Train:
         if main and (note := batch_note(self.recipe)):
             warnings.warn(note)
         if self.dry_run:
-            with processes(self.recipe.system.device, self.recipe.system.timeout) as me:
-                plan, _ = ready(self.recipe, me, self.resume)
+            with processes(self.recipe.system.device, self.recipe.system.timeout) as dist:
+                context, _ = ready(self.recipe, dist, self.resume)
             return print(
-                f"{len(plan.split.labelled)} labelled, {len(plan.split.unlabelled)} unlabelled, "
-                f"{len(plan.split.val)} validation images, no errors; {plan.total} steps into {plan.run}"
+                f"{len(context.split.labelled)} labelled, {len(context.split.unlabelled)} unlabelled, "
+                f"{len(context.split.val)} validation images, no errors; {context.total} steps into {context.run}"
             )
-        result = train(self.recipe, self.resume, progress=sys.stderr.isatty(), watch=board_pictures)
+        result = train(self.recipe, self.resume, progress=sys.stderr.isatty(), callback=tensorboard_pictures)
         state = "finished" if result.finished else "stopped; continue with --resume"
         if main:
             print(
@@ -162,7 +165,7 @@ class Train:
                 f"{100 * result.last:.2f}, best {100 * result.best:.2f}"
             )
         if not result.finished:
-            raise KeyboardInterrupt("said")
+            raise KeyboardInterrupt("reported")
 
 
 # %% ../nbs/howto/command_line.ipynb #8ff2a00c
@@ -176,6 +179,7 @@ def _need_side(size: int | None):
 
 
 # %% ../nbs/howto/command_line.ipynb #a7dc5108
+#| code-fold: true
 @dataclass
 class Evaluate:
     "Evaluate a run on its validation images, or on a folder of images and masks."
@@ -194,6 +198,10 @@ class Evaluate:
             raise FileExistsError(f"{self.csv}: there is such a file already; choose another --csv")
         _need_side(self.size)
         from corrmatch.engine.predict import evaluate
+        from corrmatch.engine.runs import need_folder
+
+        if self.csv:
+            need_folder(self.csv)
 
         scores = evaluate(
             self.run, self.root, self.list, self.which, self.mode, self.size, self.device, sys.stderr.isatty()
@@ -211,16 +219,17 @@ class Evaluate:
             )
         if self.csv:
             self.csv.parent.mkdir(parents=True, exist_ok=True)
+            table.loc[scores.mean, "IoU %"] = round(100 * scores.miou, 2)
             table.to_csv(self.csv)
 
 
 # %% ../nbs/howto/command_line.ipynb #c352bc23
+#| code-fold: true
 def plan_files(
     path: Path,  # an image, or a folder of images
-    out: Path,  # where the results go
-) -> dict:  # image -> (mask, overlay)
-    "Which files a prediction reads and writes; refuses to overwrite any."
-    from corrmatch.data.folder import ENDINGS
+) -> list[Path]:
+    "The images that a prediction reads."
+    from corrmatch.data.folder import ENDINGS, LAYOUTS
 
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder; give an image, or a folder of images")
@@ -230,16 +239,17 @@ def plan_files(
         else [path]
     )
     if not images:
-        raise ValueError(f"{path}: no image in it; give a folder that holds {', '.join(ENDINGS)} files")
+        inside = [f"did you mean {path / i}?" for i, *_ in LAYOUTS.values() if (path / i).is_dir()]
+        raise ValueError(
+            f"{path}: no image in it; {(inside or ['give a folder that holds ' + ', '.join(ENDINGS) + ' files'])[0]}"
+        )
     if twice := [stem for stem, n in Counter(p.stem for p in images).items() if n > 1]:
         raise ValueError(f"{path}: more than one image is called {min(twice)}; rename one of them")
-    files = {p: (out / f"{p.stem}.png", out / f"{p.stem}_overlay.jpg") for p in images}
-    if there := [str(f) for pair in files.values() for f in pair if f.exists()]:
-        raise FileExistsError(f"{there[0]}: there is such a file already (one of {len(there)}); choose another --out")
-    return files
+    return images
 
 
 # %% ../nbs/howto/command_line.ipynb #59ccc851
+#| code-fold: true
 @dataclass
 class Predict:
     "Segment an image, or all images of a folder, with a trained run."
@@ -254,34 +264,41 @@ class Predict:
 
     def __call__(self):
         _need_side(self.size)
-        files, broken = plan_files(self.path, self.out), []
+        images, broken = plan_files(self.path), []
         from tqdm.auto import tqdm
-        from corrmatch.engine.evaluation import overlay, save_prediction
-        from corrmatch.engine.predict import as_image, load
+        from corrmatch.engine.predict import foreign_classes, load
+        from corrmatch.engine.runs import need_folder
+
+        need_folder(self.out / "mask.png")
 
         predictor = load(self.run, self.which, self.device)
-        for path, (mask, picture) in tqdm(files.items(), "predict", disable=not sys.stderr.isatty()):
+        if changed := foreign_classes(predictor.classes, self.path):
+            warnings.warn(f"{'; '.join(changed)}. The masks will hold the ids of the network")
+        options = {"mode": self.mode, "size": self.size}
+        todo = [p for p in images if not predictor.is_done(p, self.out, **options)]
+        for path in tqdm(todo, "predict", disable=not sys.stderr.isatty()):
             try:
-                image = as_image(path)
+                predictor.save(path, self.out, **options)
             except (ValueError, OSError) as error:
                 broken.append(str(error))
-                continue
-            labels = predictor.predict(image, self.mode, self.size)
-            save_prediction(labels, predictor.classes, mask)
-            overlay(image, labels, predictor.classes).save(picture, quality=90)
-        print(f"{len(files) - len(broken)} of {len(files)} images predicted into {self.out}")
+        there = len(images) - len(todo)
+        print(
+            f"{len(todo) - len(broken)} of {len(images)} images predicted into {self.out}"
+            f"{f'; {there} were there already' if there else ''}"
+        )
         if broken:
             raise ValueError("\n".join(broken))
 
 
 # %% ../nbs/howto/command_line.ipynb #d1cb3d35
+#| code-fold: true
 @dataclass
 class Export:
     "Write the network of a run into one file that needs no corrmatch: RGB from 0 to 1 in, logits out."
 
     run: Positional[Path]  # run folder
-    out: Path  # file to write: NAME.pt2 (torch) or NAME.onnx (onnx)
-    format: Literal["torch", "onnx"] = "torch"  # a torch.export program, or ONNX (needs corrmatch[onnx])
+    out: Path  # file to write: NAME.onnx, or NAME.pt2 with --format torch
+    format: Literal["onnx", "torch"] = "onnx"  # ONNX (needs corrmatch[onnx]); torch: whoever opens it runs its code
     which: Literal["best", "last"] = "best"  # checkpoint
 
     def __call__(self):
@@ -295,6 +312,7 @@ class Export:
 
 
 # %% ../nbs/howto/command_line.ipynb #49b55585
+#| code-fold: true
 @dataclass
 class Report:
     "Write one HTML page about a run: settings, versions, curves, scores, pictures, timing."
@@ -314,6 +332,7 @@ class Report:
 
 
 # %% ../nbs/howto/command_line.ipynb #519fd74e
+#| code-fold: true
 @dataclass
 class Prepare:
     "Make a downloaded public dataset ready for training; say what is missing, and where it is obtained."
@@ -327,14 +346,15 @@ class Prepare:
         from corrmatch.data.prepare import prepare
 
         answer = prepare(self.dataset, self.root, self.sbd, sys.stderr.isatty(), self.out)
-        for finding in answer.findings:
-            print(finding)
+        for diagnostic in answer.diagnostics:
+            print(diagnostic)
         print(answer)
-        if any(f.level == "error" for f in answer.findings):
+        if any(f.level == "error" for f in answer.diagnostics):
             raise SystemExit(1)
 
 
 # %% ../nbs/howto/command_line.ipynb #ed869da8
+#| code-fold: true
 @dataclass
 class Check:
     "Read each file of a dataset and say what is wrong with it, one line each."
@@ -359,18 +379,19 @@ class Check:
             batch=self.batch,
             progress=sys.stderr.isatty(),
         )
-        findings = checked.findings
-        for finding in findings:
-            print(finding)
+        diagnostics = checked.diagnostics
+        for diagnostic in diagnostics:
+            print(diagnostic)
         if self.table and checked.table is not None:
             print(checked.table.to_string())
-        errors = sum(f.level == "error" for f in findings)
-        print(f"{self.root}: {errors} errors, {len(findings) - errors} warnings")
+        errors = sum(f.level == "error" for f in diagnostics)
+        print(f"{self.root}: {errors} errors, {len(diagnostics) - errors} warnings")
         if errors:
             raise SystemExit(1)
 
 
 # %% ../nbs/howto/command_line.ipynb #a0c05e4e
+#| code-fold: true
 @dataclass
 class Recipes:
     "List the recipes, with the paper's mIoU where it reports one."
@@ -384,6 +405,7 @@ class Recipes:
 
 
 # %% ../nbs/howto/command_line.ipynb #ef8b97aa
+#| code-fold: true
 @dataclass
 class Methods:
     "List the methods: networks, cost of a step, paper, and what is exact."
@@ -401,9 +423,10 @@ class Methods:
 
 
 # %% ../nbs/howto/command_line.ipynb #d2e1c0c5
+#| code-fold: true
 @dataclass
 class Demo:
-    "Train CorrMatch and its labelled-only baseline on the embedded toy dataset: minutes."
+    "Train CorrMatch and its supervised-only baseline on the embedded toy dataset: minutes."
 
     out: Path = Path("runs")  # folder for the runs
     seed: int = 0  # of weights, views and shapes
@@ -416,6 +439,7 @@ class Demo:
 
 
 # %% ../nbs/howto/command_line.ipynb #15997549
+#| code-fold: true
 def _reproduction(name: str):
     "A module of the folder `reproduction`, which lies beside the package in a clone of the repository."
     import corrmatch
@@ -454,7 +478,7 @@ class Reproduce:
             self.tables() if not self.what[0].startswith("fig") else print(self.figure(*self.what))
         except KeyboardInterrupt:
             print("corrmatch: stopped; the same command goes on", file=sys.stderr)
-            raise KeyboardInterrupt("said") from None
+            raise KeyboardInterrupt("reported") from None
 
     def tables(self):
         if self.methods:
@@ -496,6 +520,7 @@ class Reproduce:
 
 
 # %% ../nbs/howto/command_line.ipynb #1776b389
+#| code-fold: true
 COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
@@ -532,17 +557,24 @@ def one_line(
 
 
 # %% ../nbs/howto/command_line.ipynb #5d4afbcc
+#| code-fold: true
+def _at_home(word: str) -> str:
+    "A word of the command line; a path that begins with `~` is written out, also in quotes or after an equals sign."
+    name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{name}{equals}{os.path.expanduser(value)}" if value.startswith("~") else word
+
+
 def parse(
     args=None,  # list of words; default: those of the shell
 ):  # a command, ready to be called
     "The command that the words ask for."
-    args, choice = list(sys.argv[1:] if args is None else args), _Choice()
+    args, choice = [_at_home(word) for word in (sys.argv[1:] if args is None else args)], _Choice()
     if args[:1] == ["train"]:
         args, choice = _choose(args)
     _CHOICE.method, _CHOICE.config = choice.method, choice.config
-    said, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
+    errors, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs, tyro.conf.PositionalMetavarFromFieldName)
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(errors):
             command = make_app().cli(
                 prog="corrmatch",
                 args=args,
@@ -552,16 +584,17 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise  # help was asked for, and given
-        raise ValueError(one_line(said.getvalue())) from None
-    print(said.getvalue(), end="", file=sys.stderr)
+        raise ValueError(one_line(errors.getvalue())) from None
+    print(errors.getvalue(), end="", file=sys.stderr)
     return command
 
 
 # %% ../nbs/howto/command_line.ipynb #7e090c23
+#| code-fold: true
 def main(
     args=None,  # list of words; default: those of the shell
 ):
-    "Run a command. What the user can mend is said on stderr, one line each, with exit status 2."
+    "Run a command. An error that the user can correct is one line on stderr, with exit status 2."
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a console that lacks a letter loses no table
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ __all__ = [
     "shake",
     "Constant",
     "Launches",
+    "tiny_method",
     "image_forwards",
     "command_line",
     "bytes_of",
@@ -36,10 +37,11 @@ from PIL import Image
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from .models.base import Segmenter
+from .models.build import ModelConfig, build_segmenter
 
 
 # %% ../nbs/reference/testing.ipynb #aceb5c47
-def _said(error) -> str:
+def _message(error) -> str:
     "What an error says, without the temporary folder."
     return re.sub(rf"{re.escape(tempfile.gettempdir())}/[^/\s]+/", "", str(error))
 
@@ -54,7 +56,7 @@ def refuses(
         call()
     except error as e:
         assert all(str(word) in str(e) for word in words), f"not all of {words} are in: {e}"
-        return _said(e)
+        return _message(e)
     raise AssertionError("nothing was raised")
 
 
@@ -67,7 +69,7 @@ def tell(
     try:
         function(*args, **settings)
     except (ValueError, OSError) as e:
-        print(f"{type(e).__name__}: {_said(e)}")
+        print(f"{type(e).__name__}: {_message(e)}")
     else:
         raise AssertionError("nothing was raised")
 
@@ -169,6 +171,24 @@ class Launches(TorchDispatchMode):
         return op(*args, **(kwargs or {}))
 
 
+# %% ../nbs/reference/testing.ipynb #efa1e9d6
+def tiny_method(
+    kind: type,  # a subclass of Method
+    classes: int = 5,
+    seed: int = 0,  # of the weights
+    **settings,  # of the method
+) -> nn.Module:  # the method, in double precision
+    "A method of small networks. Its teacher, if it has one, is another network, confident here and not there."
+    config = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
+    torch.manual_seed(seed)
+    method = kind(kind.Config(**settings), lambda: build_segmenter(config, classes)).double()
+    if hasattr(method, "teacher"):
+        other = shake(build_segmenter(config, classes))
+        other.classifier.weight.data.mul_(30)
+        method.teacher.load_state_dict(other.state_dict())
+    return method
+
+
 # %% ../nbs/reference/testing.ipynb #d9ee5493
 def image_forwards(
     method: nn.Module,  # with segmenters that have a backbone and a head
@@ -187,7 +207,8 @@ def image_forwards(
 
     nets = [m for m in method.modules() if hasattr(m, "backbone")]
     hooks = [part.register_forward_hook(f) for m in nets for part, f in ((m.backbone, encoder), (m.head, decoder))]
-    method("main", batch, clock)
+    for phase in method.phases_at(clock):
+        method(phase, batch, clock)
     for hook in hooks:
         hook.remove()
     b = len(batch["image_x"])

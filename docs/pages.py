@@ -10,7 +10,9 @@ import nbformat
 
 NBS = Path(__file__).resolve().parents[1] / "nbs"
 WORDS, LINES = 200, 15  # read in a minute: words of prose, lines of code
-UNREAD = re.compile(r"^#\|\s*(hide\b|code-fold:\s*true)", re.M)  # cells that the site leaves out, and that it folds
+UNREAD = re.compile(
+    r"^#\|\s*(hide\b|code-fold:\s*true|echo:\s*false)", re.M
+)  # cells whose code the site leaves out or folds
 
 
 def only_imports(source: str) -> bool:

@@ -133,15 +133,15 @@ def verdict(
     "What a measured table shows, in view of its spread."
     several = m[m["seeds"] > 1]
     if len(several) < 2:
-        return "Fewer than two rows have more than one seed: nothing can be said about differences yet."
+        return "Fewer than two rows have more than one seed: nothing is known about differences yet."
     found, s, seeds = apart(m, which), noise(m, which), several["seeds"].min()
     line, pairs = 2 * s * (2 / seeds) ** 0.5, len(several) * (len(several) - 1) // 2
-    said = (
+    text = (
         f"One seed scatters by {s:.1f} points (all rows together). Two means of {seeds:.0f} seeds have to differ "
         f"by more than {line:.1f} points to mean anything; {len(found)} of {pairs} pairs do"
     )
     return (
-        said
+        text
         + (
             ": "
             + "; ".join(f"{a} - {b}: {d:+.1f}" for (a, b), d in list(found.items())[:5])
@@ -222,7 +222,7 @@ def reproduce_tables(
     "Train the rows that are lacking, print each table beside the paper's, write it as CSV."
     tables = {}
     for name in names:
-        recipes_of(name, scale)  # a mistyped name is refused before anything is trained
+        recipes_of(name, scale)  # a mistyped name is an error before anything is trained
     if train:
         train_tables(names, scale, seeds, out, keep, progress, **options)
     for name in names:

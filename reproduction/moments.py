@@ -12,7 +12,7 @@ from corrmatch.engine.config import Config
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import append_row, read_log, save_checkpoint
 from corrmatch.engine.state import TrainState, ids_of, training_step
-from corrmatch.engine.trainer import Plan, begin, log_row, make_plan, save, surroundings
+from corrmatch.engine.trainer import RunContext, start_run, log_row, make_context, save, run_metadata
 from corrmatch.methods import DEFAULT
 from corrmatch.recipes.published import RECIPES
 
@@ -29,11 +29,11 @@ def moments(
 
 def keep_method(
     state: TrainState,
-    plan: Plan,
+    context: RunContext,
     path: Path,  # for `corrmatch.engine.results.load_method`
 ):
     "Write a checkpoint without optimisers: it is looked at, never trained further."
-    save_checkpoint({"step": state.step, "method": state.method.state_dict()} | surroundings(plan), path)
+    save_checkpoint({"step": state.step, "method": state.method.state_dict()} | run_metadata(context), path)
 
 
 def train_with_moments(
@@ -42,29 +42,29 @@ def train_with_moments(
     progress: bool = True,  # print a line for each row of the log
 ) -> Path:  # the run folder, with a file moment_NNN.pt for each moment
     "Train to the end of the schedule, from the last checkpoint if there is one; nothing is validated."
-    run, me = Path(config.out) / config.name, Processes()
+    run, dist = Path(config.out) / config.name, Processes()
     resume = (run / "config.json").exists()
-    plan = make_plan(config, me, resume)
-    state = TrainState(config, len(plan.folder.classes), me, load=not resume)
+    context = make_context(config, dist, resume)
+    state = TrainState(config, len(context.folder.classes), dist, load=not resume)
     run.mkdir(parents=True, exist_ok=True)
-    begin(state, plan, resume)
+    start_run(state, context, resume)
     before = read_log(run)["cpu_seconds"].iloc[-1] if state.step else 0.0
-    start, due = time.process_time() - before, moments(plan.total, fractions)
-    while state.step < plan.total:
-        for batch in plan.batches(state.step):
-            epoch = state.step // plan.per_epoch
-            losses = training_step(state, batch, config, plan.total, plan.per_epoch, me)
+    start, due = time.process_time() - before, moments(context.total, fractions)
+    while state.step < context.total:
+        for batch in context.batches(state.step):
+            epoch = state.step // context.per_epoch
+            losses = training_step(state, batch, config, context.total, context.per_epoch, dist)
             state.record.add(state.step, losses.terms, ids_of(batch))
             if state.step in due:
-                keep_method(state, plan, run / f"moment_{due[state.step]}.pt")
-            if state.step % config.log_every and state.step < plan.total:
+                keep_method(state, context, run / f"moment_{due[state.step]}.pt")
+            if state.step % config.log_every and state.step < context.total:
                 continue
             row = log_row(state, epoch, losses.logs) | {"cpu_seconds": round(time.process_time() - start, 1)}
             append_row(run / "log.csv", row)
-            save(state, plan, "last.pt")
+            save(state, context, "last.pt")
             if progress:
                 shown = " ".join(f"{k} {row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row)
-                print(f"step {state.step} of {plan.total}: {shown}; CPU {row['cpu_seconds']:.0f} s", flush=True)
+                print(f"step {state.step} of {context.total}: {shown}; CPU {row['cpu_seconds']:.0f} s", flush=True)
     return run
 
 

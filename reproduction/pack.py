@@ -11,7 +11,7 @@ from corrmatch.engine.runs import load_checkpoint, save_checkpoint
 
 def pack(
     run: Path,  # a run folder, or a checkpoint of one
-    path: Path,  # the file to write; one that is there already is refused
+    path: Path,  # the file to write; one that is there already is an error
     which: str = "last",
 ) -> Path:  # the same
     "Weights in half precision, without optimisers and without the places of this machine; computed in single precision."

@@ -54,13 +54,13 @@ def accepted_shapes(
     tau: float,  # least confident share; the share of the top class must be above it
 ) -> tuple[list[tuple[int, int]], Tensor, Tensor]:  # (shape, class) of each accepted one, in order; labels; mask
     "Algorithm 1 in its plainest form; unlike `propagate_regions` it tells which shapes were accepted."
-    shapes, labels, voters = shapes.flatten(1), labels.flatten().clone(), confident.flatten()
-    mask, found, tau = voters.clone(), [], torch.tensor(tau)
-    area, sure = shapes.sum(1), (shapes & voters).sum(1)
-    for s in ((sure > 0) & (sure.float() / area.float() >= tau)).nonzero()[:, 0].tolist():
-        votes = labels[shapes[s] & voters].bincount()
+    shapes, labels, counted = shapes.flatten(1), labels.flatten().clone(), confident.flatten()
+    mask, found, tau = counted.clone(), [], torch.tensor(tau)
+    area, inside = shapes.sum(1), (shapes & counted).sum(1)
+    for s in ((inside > 0) & (inside.float() / area.float() >= tau)).nonzero()[:, 0].tolist():
+        votes = labels[shapes[s] & counted].bincount()
         k = int(votes.argmax())
-        if votes[k].float() / sure[s].float() > tau:
+        if votes[k].float() / inside[s].float() > tau:
             labels[shapes[s]] = k
             mask |= shapes[s]
             found.append((s, k))
@@ -70,12 +70,12 @@ def accepted_shapes(
 def joint_counts(
     true: Tensor,  # (N,) class ids, known pixels only
     own: Tensor,  # (N,) the network's labels
-    sure: Tensor,  # (N,) bool: confident
+    confident: Tensor,  # (N,) bool: confident
     new: Tensor,  # (N,) labels after propagation, `classes` where the pixel has no pseudo-label
     classes: int,  # K
 ) -> Tensor:  # (K,K,2,K+1) pixels by true class, own label, confident or not, new label
     "Everything that propagation did to one image, as one table."
-    code = ((true * classes + own) * 2 + sure) * (classes + 1) + new
+    code = ((true * classes + own) * 2 + confident) * (classes + 1) + new
     return torch.bincount(code, minlength=2 * classes**2 * (classes + 1)).view(classes, classes, 2, classes + 1)
 
 
@@ -83,12 +83,12 @@ def inside_counts(
     bins: Tensor,  # (N,) confidence, 0 to BINS - 1
     true: Tensor,  # (N,) class ids, known pixels only
     own: Tensor,  # (N,) the network's labels
-    sure: Tensor,  # (N,) bool: confident
+    confident: Tensor,  # (N,) bool: confident
     new: Tensor,  # (N,) labels after region propagation
     mask: Tensor,  # (N,) bool, after region propagation
 ) -> Tensor:  # (5,CELLS): added; right by their new label, by their own; left out; right by their own
     "Pixels below the threshold by confidence: does being inside an accepted shape say more than the confidence does?"
-    added, left, cell = mask & ~sure, ~mask & ~sure, bins * CELLS // BINS
+    added, left, cell = mask & ~confident, ~mask & ~confident, bins * CELLS // BINS
     kinds = (added, added & (new == true), added & (own == true), left, left & (own == true))
     return torch.stack([torch.bincount(cell[kind], minlength=CELLS) for kind in kinds])
 
@@ -105,7 +105,7 @@ def judge_shapes(
     shapes: Tensor,  # (A,H,W) bool, accepted shapes
     given: Tensor,  # (A,) the class each was given
     own: Tensor,  # (H,W) the network's labels
-    sure: Tensor,  # (H,W) bool: confident
+    confident: Tensor,  # (H,W) bool: confident
     true: Tensor,  # (H,W) class ids or 255
     classes: int,  # K
 ) -> Tensor:  # (A,9): the columns of MARKS from `class` on
@@ -113,7 +113,7 @@ def judge_shapes(
     known, flat = (true != IGNORE).flatten(), shapes.flatten(1).float()
     of_class = F.one_hot(true.flatten().masked_fill(~known, 0), classes).float() * known[:, None]
     own_right = (own.flatten() == true.flatten()) & known
-    new = ~sure.flatten() & known
+    new = ~confident.flatten() & known
     inside, added, added_own, was_right = (flat @ torch.stack([known, new, new & own_right, own_right], 1).float()).T
     right, added_right, both = (
         (flat @ (of_class * part[:, None])).gather(1, given[:, None])[:, 0] for part in (known, new, own_right)
@@ -142,16 +142,16 @@ def count_image(
     t, mine, of_z = true[known], own[known], own_z[known]
     tables, inside, marks = [], [], [np.zeros((0, len(MARKS)))]
     for pair, (pixels, regions) in enumerate(pairs_of(tau)):
-        sure = p >= pixels
-        new, mask = (x[0] for x in propagate_regions(shapes, own[None], sure[None], regions))
-        tables.append(joint_counts(t, mine, sure[known], new.masked_fill(~mask, classes)[known], classes))
+        confident = p >= pixels
+        new, mask = (x[0] for x in propagate_regions(shapes, own[None], confident[None], regions))
+        tables.append(joint_counts(t, mine, confident[known], new.masked_fill(~mask, classes)[known], classes))
         if pair not in JUDGED:
             continue
-        inside.append(inside_counts(bins, t, mine, sure[known], new[known], mask[known]))
-        accepted = accepted_shapes(shapes[0], own, sure, regions)[0] if judge else []
+        inside.append(inside_counts(bins, t, mine, confident[known], new[known], mask[known]))
+        accepted = accepted_shapes(shapes[0], own, confident, regions)[0] if judge else []
         if accepted:
             which, given = torch.tensor(accepted).T
-            rows = judge_shapes(shapes[0][which], given, own, sure, true, classes).numpy()
+            rows = judge_shapes(shapes[0][which], given, own, confident, true, classes).numpy()
             marks.append(np.concatenate([np.full((len(rows), 1), pair), rows], 1))
     joint_z = [
         torch.bincount((t * classes + of_z) * 2 + (p_z[known] >= q), minlength=2 * classes**2) for q in (tau, *TAUS)

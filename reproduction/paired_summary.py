@@ -86,9 +86,9 @@ def region_counts(
     "What regions did: pixels, right ones, added and changed ones."
     k = table.shape[1]
     own, new = np.eye(k)[:, :, None, None], np.eye(k, k + 1)[:, None, None, :]  # the label is right
-    sure, there = np.array([0, 1])[:, None], np.arange(k + 1) < k
-    added, changed = there * (1 - sure), sure * there * (1 - np.eye(k, k + 1)[:, None, :])
-    weights = {"known": 1, "own_right": own, "mask": sure, "mask_right": sure * own}
+    confident, there = np.array([0, 1])[:, None], np.arange(k + 1) < k
+    added, changed = there * (1 - confident), confident * there * (1 - np.eye(k, k + 1)[:, None, :])
+    weights = {"known": 1, "own_right": own, "mask": confident, "mask_right": confident * own}
     weights |= {"region": there, "region_right": new}
     weights |= {"added": added, "added_right": added * new, "added_own_right": added * own}
     weights |= {"changed": changed, "changed_right": changed * new, "changed_own_right": changed * own}

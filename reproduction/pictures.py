@@ -41,7 +41,7 @@ def opened(
     root=None,  # another place of its dataset
     which="last",  # last or best checkpoint
 ) -> Opened:
-    "Open a run of CorrMatch; one without threshold or map is refused."
+    "Open a run of CorrMatch; one without threshold or map is an error."
     method, classes, config = load_method(run, which)
     if not isinstance(method, CorrMatch):
         raise ValueError(
@@ -89,10 +89,10 @@ def tally(
 ) -> str:
     "How much is selected, and how much of it is right."
     known = truth != 255
-    sure = mask & known
+    selected = mask & known
     return (
-        f"{(sure.sum() / known.sum().clamp(min=1)).item():.0%} selected, "
-        f"{((labels == truth) & sure).sum() / sure.sum().clamp(min=1):.0%} of it right"
+        f"{(selected.sum() / known.sum().clamp(min=1)).item():.0%} selected, "
+        f"{((labels == truth) & selected).sum() / selected.sum().clamp(min=1):.0%} of it right"
     )
 
 
@@ -253,7 +253,7 @@ HEADS = [
 
 def label_row(
     o: Opened,  # with matching
-    without: Opened | None,  # a network without; None: the same one, before regions spread
+    without: Opened | None,  # a network without; None: the same one, before region propagation
     i: int,  # validation image
 ) -> dict[str, Panel]:  # head -> panel
     "All panels of Figures 4 and 9 for one image."

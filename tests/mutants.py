@@ -1,11 +1,11 @@
-"""Break the core rooms on purpose, one small change at a time, and see whether a test notices: `make mutants`.
+"""Break the core modules on purpose, one small change at a time, and see whether a test notices: `make mutants`.
 
-Each mutant replaces one text in a module and in its notebook, in a copy of the tree. The room's notebook is run, and if it passes the
-room's quick tests; both in a process of their own, forked from one that has loaded PyTorch. What survives is explained in EQUAL, or a test is
+Each mutant replaces one text in a module and in its notebook, in a copy of the tree. Its notebook is run, and if it passes the
+quick tests of the module; both in a process of their own, forked from one that has loaded PyTorch. What survives is explained in EQUAL, or a test is
 missing. The result is written to tests/mutants.csv.
 
     python tests/mutants.py              all of them
-    python tests/mutants.py losses       those of a room
+    python tests/mutants.py losses       those of a module
     python tests/mutants.py missing      those that are not in the table
 """
 
@@ -30,7 +30,7 @@ import as_module
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix(".csv")
-ROOMS = {  # room -> its module, its notebook, the file of its tests
+MODULES = {  # part -> its module, its notebook, the file of its tests
     "correlation": ("methods/corrmatch/correlation", "book/06_correlation", "test_golden_correlation"),
     "propagation": ("methods/corrmatch/propagation", "book/07_propagation", "test_golden_propagation"),
     "threshold": ("methods/corrmatch/threshold", "book/08_threshold", "test_golden_threshold"),
@@ -38,7 +38,7 @@ ROOMS = {  # room -> its module, its notebook, the file of its tests
     "objective": ("methods/corrmatch/method", "book/09_objective", "test_golden_losses"),
     "evaluation": ("engine/evaluation", "book/11_evaluation", "test_golden_evaluation"),
 }
-MUTANTS = [  # room, what stands there, what is put there
+MUTANTS = [  # part, what stands there, what is put there
     ("correlation", "(w1[:, :, index] / w1.shape[1] ** 0.5)", "(w1[:, :, index] / w1.shape[1])"),
     ("correlation", "return scores.softmax(-1)", "return scores.softmax(-2)"),
     ("correlation", "        w1, w2 = at_least_float32(w1, w2)\n", ""),
@@ -62,15 +62,15 @@ MUTANTS = [  # room, what stands there, what is put there
     ("propagation", "return logits @ corr_map", "return logits @ corr_map.mT"),
     ("propagation", "eight in shapes.split(8, 1)", "eight in shapes.flip(1).split(8, 1)"),
     ("propagation", "pattern + offset, one", "pattern + 0 * offset, one"),
-    ("propagation", "return (unsure + sure).flatten(1)", "return unsure.flatten(1)"),
-    ("propagation", "(agreeing > 0) & (total / area.float()", "(agreeing >= 0) & (total / area.float()"),
+    ("propagation", "return (rest + counted).flatten(1)", "return rest.flatten(1)"),
+    ("propagation", "(confident > 0) & (total / area.float()", "(confident >= 0) & (total / area.float()"),
     ("propagation", "(total / area.float() >= threshold)", "(total / area.float() > threshold)"),
     ("propagation", "(total / area.float() >= threshold)", "(total / (area.float() + 1) >= threshold)"),
     ("propagation", "~(least.float() / total > threshold)", "~(least.float() / total >= threshold)"),
     ("propagation", "single = float(np.float32(float(threshold)))", "single = float(threshold)"),
     ("propagation", "need.T[:, :, None] - 1, (0", "need.T[:, :, None], (0"),
     ("propagation", "torch.where(winner > beyond, winner, groups)", "torch.where(winner >= beyond, winner, groups)"),
-    ("propagation", "scatter_add_(1, group, sure)[:, None]", "scatter_add_(1, group, sure * 0 + 1)[:, None]"),
+    ("propagation", "scatter_add_(1, group, counted)[:, None]", "scatter_add_(1, group, counted * 0 + 1)[:, None]"),
     ("propagation", "now = groups.gather(1, group)", "groups.gather(1, group)"),
     ("propagation", "mask = confident | (", "mask = ("),
     (
@@ -161,7 +161,7 @@ MUTANTS = [  # room, what stands there, what is put there
     ),
 ]
 EQUAL = {  # mutants that no test can tell apart, and why
-    ("propagation", "(agreeing >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and "
+    ("propagation", "(confident >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and "
     "has none",
 }
 
@@ -172,15 +172,15 @@ def copy_everything(target: Path):
     return Path(shutil.copytree(ROOT, target / "tree", ignore=skip))
 
 
-def places(tree: Path, room: str) -> tuple[Path, Path]:
-    "Module and notebook of a room."
-    module, book, _ = ROOMS[room]
+def places(tree: Path, part: str) -> tuple[Path, Path]:
+    "Module and notebook of a part."
+    module, book, _ = MODULES[part]
     return tree / "corrmatch" / f"{module}.py", tree / "nbs" / f"{book}.ipynb"
 
 
-def mutate(tree: Path, room: str, old: str, new: str):
+def mutate(tree: Path, part: str, old: str, new: str):
     "Put the change into the module and into the exported cell of its notebook."
-    module, book = places(tree, room)
+    module, book = places(tree, part)
     text, nb = module.read_text(), nbformat.read(book, 4)
     cells = [
         c
@@ -189,7 +189,7 @@ def mutate(tree: Path, room: str, old: str, new: str):
     ]
     if text.count(old) != 1 or len(cells) != 1:
         raise SystemExit(
-            f"{room}: {old!r} stands {text.count(old)} times in the module and in {len(cells)} cells; it has to be once"
+            f"{part}: {old!r} stands {text.count(old)} times in the module and in {len(cells)} cells; it has to be once"
         )
     module.write_text(text.replace(old, new))
     cells[0]["source"] = (cells[0].source + "\n").replace(old, new).removesuffix("\n")
@@ -230,13 +230,13 @@ def run_book(tree: Path, book: Path):
     as_module.run(book)
 
 
-def noticed(tree: Path, room: str, book: Path) -> str:
+def noticed(tree: Path, part: str, book: Path) -> str:
     "Who notices: the notebook, a test, or nobody."
     if fails(tree, lambda: run_book(tree, book)):
         return "notebook"
     tests = [
         f"tests/{name}.py"
-        for name in (ROOMS[room][2], "test_edges", "test_twenty_steps")
+        for name in (MODULES[part][2], "test_edges", "test_twenty_steps")
         if (tree / "tests" / f"{name}.py").exists()
     ]
     said = fails(tree, lambda: (os.chdir(tree), pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))[1])
@@ -261,13 +261,15 @@ def read_table() -> list[dict]:
     return sorted((r for r in known if tuple(r.values())[:3] in place), key=lambda r: place[tuple(r.values())[:3]])
 
 
-def key(room, old, new):
-    return room, old.strip(), new.strip() or "(nothing)"
+def key(part, old, new):
+    return part, old.strip(), new.strip() or "(nothing)"
 
 
 def write_table(rows):
     with open(TABLE, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, ["room", "stands there", "mutant", "noticed by", "explanation"], lineterminator="\n")
+        writer = csv.DictWriter(
+            f, ["module", "stands there", "mutant", "noticed by", "explanation"], lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(rows)
 
@@ -278,22 +280,22 @@ def main(words):
     chosen = [m for m in MUTANTS if (key(*m) not in known if words == ["missing"] else not words or m[0] in words)]
     with TemporaryDirectory() as folder:
         tree = copy_everything(Path(folder))
-        for room in sorted({m[0] for m in chosen}):
-            if said := fails(tree, lambda: run_book(tree, places(tree, room)[1])):
-                raise SystemExit(f"{room} fails without any change: {said[-2000:]}")
-            print(f"{time.time() - start:6.0f} s  {room}: unchanged", flush=True)
-        for room, old, new in chosen:
-            module, book = places(tree, room)
+        for part in sorted({m[0] for m in chosen}):
+            if said := fails(tree, lambda: run_book(tree, places(tree, part)[1])):
+                raise SystemExit(f"{part} fails without any change: {said[-2000:]}")
+            print(f"{time.time() - start:6.0f} s  {part}: unchanged", flush=True)
+        for part, old, new in chosen:
+            module, book = places(tree, part)
             before = module.read_bytes(), book.read_bytes()
-            by = noticed(tree, room, mutate(tree, room, old, new))
+            by = noticed(tree, part, mutate(tree, part, old, new))
             module.write_bytes(before[0]), book.write_bytes(before[1])
-            row = dict(zip(("room", "stands there", "mutant"), key(room, old, new))) | {
+            row = dict(zip(("module", "stands there", "mutant"), key(part, old, new))) | {
                 "noticed by": by,
-                "explanation": EQUAL.get((room, new), "") if by == "nobody" else "",
+                "explanation": EQUAL.get((part, new), "") if by == "nobody" else "",
             }
-            write_table([r for r in read_table() if tuple(r.values())[:3] != key(room, old, new)] + [row])
+            write_table([r for r in read_table() if tuple(r.values())[:3] != key(part, old, new)] + [row])
             print(
-                f"{time.time() - start:6.0f} s  {room}: {old.strip()[:60]} -> {new.strip()[:60] or '(nothing)'}: {by}",
+                f"{time.time() - start:6.0f} s  {part}: {old.strip()[:60]} -> {new.strip()[:60] or '(nothing)'}: {by}",
                 flush=True,
             )
     rows = read_table()

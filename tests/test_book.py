@@ -1,5 +1,6 @@
 "The pages as a book: every picture is described, and both READMEs say the same."
 
+import importlib.util
 import io
 import re
 import shlex
@@ -155,3 +156,44 @@ def test_every_option_of_a_page_exists(options):
     asked = {flag: name(p) for p in notebooks() for flag in re.findall(r"(--[a-z]+\.[a-z][\w.-]*\w)", prose(p))}
     unknown = {flag: page for flag, page in asked.items() if flag not in options}
     assert len(asked) > 10 and not unknown, f"no such option (what is switched off is --part.no-name): {unknown}"
+
+
+def pages_module():
+    "docs/pages.py: what a page holds, and how long it takes to read."
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pages_are_read_in_one_sitting():
+    "At most 25 minutes each, the book at most five hours, Eq. 4 within the first 100 minutes."
+    minutes = {name(p): pages_module().facts(p)["minutes"] for p in notebooks()}
+    assert not {page: m for page, m in minutes.items() if m > 25}, "delete, shorten, or fold what nobody reads"
+    book = [minutes[name(p)] for p in BOOK]
+    first = next(i for i, p in enumerate(BOOK) if "Eq. 4, as printed" in prose(p))
+    assert sum(book) <= 300 and sum(book[:first]) <= 100
+
+
+ANSWERS = {  # question -> the page that answers it, words of the answer there
+    1: ("01_problem", "This is *confirmation bias*", "isolated errors are outvoted"),
+    2: ("02_splits", "compares masks, not methods"),
+    3: ("03_views", "no loss looks at it"),
+    4: ("05_consistency", "divided by the valid ones", "each would weigh ten times as much"),
+    5: ("06_correlation", "each row of $C$ sums to one", "$z$ is an average at every position"),
+    6: ("06_correlation", "a cross-entropy on those (Eq. 6)"),
+    7: ("07_propagation", "a shape without a confident pixel is skipped", r"r_2=\frac{G(k^*)}{\sum_l G(l)}>\tau"),
+    8: ("08_threshold", "full share"),
+    9: ("11_evaluation", "the one network that was trained, without map and propagation"),
+    10: ("12_results", "five points can be seen"),
+}
+
+
+def test_the_ten_questions_are_answered_where_they_point():
+    last = prose(BOOK[-1])
+    asked = dict(re.findall(r"^(\d+)\. (.+\?.*)$", last[last.index("## Ten questions") : last.index("Answers")], re.M))
+    assert [int(n) for n in asked] == list(range(1, 11))
+    for number, (page, *words) in ANSWERS.items():
+        path = next(p for p in BOOK if p.stem == page)
+        assert f"({page}.ipynb)" in asked[str(number)] or (path == BOOK[-1] and "This page" in asked[str(number)])
+        assert all(w in prose(path) for w in words), f"question {number}: {page} no longer has {words}"

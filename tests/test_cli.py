@@ -378,10 +378,19 @@ def test_predict_names_what_it_cannot_read_and_overwrites_nothing(sound, run, tm
             and np.asarray(labels).max() < 6
         )
     before = {p.name: p.read_bytes() for p in out.iterdir()}
-    refused(f"predict {run} {photos / 'b.png'} --out {out}", "b.png", "--out")
+    (out / "b.png").unlink()  # it was interrupted there
+    status, said, err = command_line(f"predict {run} {photos} --out {out}")
+    assert status == 2 and "1 of 4 images" in said and "2 were there already" in said and "broken.jpg" in err
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    refused(f"predict {run} {photos / 'b.png'} --out {out} --size 32 --mode sliding_window", "b.png", "--out")
+    refused(f"predict {run} {photos / 'b.png'} --out {photos}", "b.png", "--out")
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     refused(f"predict {run} {photos / 'broken.jpg'} --out {tmp_path}/one", "broken.jpg")
     refused(f"predict {run} {tmp_path}/nowhere --out {tmp_path}/two", "nowhere")
+
+
+def test_export_is_onnx_unless_asked_otherwise(run, tmp_path):
+    refused(f"export {run} --out {tmp_path}/net.pt2", "net.onnx", "--format torch")
 
 
 @pytest.mark.parametrize("kind, ending", [("torch", ".pt2"), ("onnx", ".onnx")])
@@ -444,7 +453,7 @@ def test_a_training_shows_its_pictures_where_tensorboard_is_installed(sound, run
         def close(self):
             pass
 
-    monkeypatch.setattr(trainer, "board", lambda *_: Writer())
+    monkeypatch.setattr(trainer, "tensorboard_writer", lambda *_: Writer())
     watched = train(sound, tmp_path, "watched")
     assert {tag.split("/")[0] for tag in Writer.tags} >= {
         "prediction",

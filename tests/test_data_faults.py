@@ -6,7 +6,16 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from corrmatch.data.check import Classes, Finding, Folder, check_folder, read_image, read_mask, read_pair, resolve_split
+from corrmatch.data.check import (
+    Classes,
+    Diagnostic,
+    Folder,
+    check_folder,
+    read_image,
+    read_mask,
+    read_pair,
+    resolve_split,
+)
 from corrmatch.data.splits import make_split, protocol, protocols, read_ids, write_ids
 
 CLASSES = Classes(("ground", "red", "green"))
@@ -106,7 +115,7 @@ one_wrong = labels_of(0)
 one_wrong[0, 0] = 7
 two_wrong = labels_of(0)
 two_wrong[0, :2] = 3, 254
-FAULTS = {  # name -> what is done to the sample, words of the finding
+FAULTS = {  # name -> what is done to the sample, words of the diagnostic
     "image absent": (lambda s: s.path(s.image, "c").unlink(), ["c", "not there", "add the image or remove its id"]),
     "mask absent": (lambda s: s.path(s.mask, "a").unlink(), ["a", "no such mask", "add the mask or remove the id"]),
     "validation mask absent": (lambda s: s.path(s.mask, "f").unlink(), ["f", "no such mask"]),
@@ -159,10 +168,10 @@ FAULTS = {  # name -> what is done to the sample, words of the finding
 def test_a_fault_is_one_finding_that_names_the_file(sample, name):
     damage, words = FAULTS[name]
     damage(sample)
-    findings = sample.check()
-    assert len(findings) == 1, list(map(str, findings))
-    text = str(findings[0])
-    assert findings[0].level == "error" and "\n" not in text and findings[0].todo
+    diagnostics = sample.check()
+    assert len(diagnostics) == 1, list(map(str, diagnostics))
+    text = str(diagnostics[0])
+    assert diagnostics[0].level == "error" and "\n" not in text and diagnostics[0].todo
     for word in words:
         assert word in text
 
@@ -182,10 +191,10 @@ def test_a_fault_is_one_finding_that_names_the_file(sample, name):
     ],
 )
 def test_a_setting_that_cannot_be_is_one_finding(sample, settings, words):
-    findings = sample.check(**{"labelled": "labelled"} | settings)
-    assert len(findings) == 1 and findings[0].level == "error"
+    diagnostics = sample.check(**{"labelled": "labelled"} | settings)
+    assert len(diagnostics) == 1 and diagnostics[0].level == "error"
     for word in words:
-        assert word in str(findings[0])
+        assert word in str(diagnostics[0])
 
 
 def test_missing_folders_are_found(tmp_path):
@@ -193,8 +202,8 @@ def test_missing_folders_are_found(tmp_path):
         (tmp_path / "nowhere", "no such folder"),
         (tmp_path, "no JPEGImages/ or images/ or leftImg8bit/ in it"),
     ):
-        (finding,) = check_folder(path)
-        assert finding.level == "error" and words in finding.found and str(path) in finding.file
+        (diagnostic,) = check_folder(path)
+        assert diagnostic.level == "error" and words in diagnostic.found and str(path) in diagnostic.file
     Sample(tmp_path / "VOC2012", "voc")
     assert check_folder(tmp_path)[0].todo == f"did you mean {tmp_path / 'VOC2012'}?"
 
@@ -210,15 +219,19 @@ def test_unknown_classes_hide_no_other_fault(tmp_path):
     sample = Sample(tmp_path / "set", "plain")
     (sample.root / "classes.txt").unlink()
     sample.write(sample.mask, "a", data(picture()))
-    findings = sample.check()
-    assert len(findings) == 2 and "one class name per line" in findings[0].todo and "mode RGB" in findings[1].found
+    diagnostics = sample.check()
+    assert (
+        len(diagnostics) == 2
+        and "one class name per line" in diagnostics[0].todo
+        and "mode RGB" in diagnostics[1].found
+    )
 
 
 def test_many_findings_of_a_kind_are_counted(tmp_path):
     sample = Sample(tmp_path / "set", "plain")
     sample.lines("train", raw="".join(f"x{i}\n" for i in range(100)) + "a\nb\n")
-    findings = sample.check(limit=5)
-    assert len(findings) == 6 and "94 others" in findings[-1].found
+    diagnostics = sample.check(limit=5)
+    assert len(diagnostics) == 6 and "94 others" in diagnostics[-1].found
 
 
 @pytest.mark.parametrize(
@@ -238,8 +251,8 @@ def test_many_findings_of_a_kind_are_counted(tmp_path):
 )
 def test_what_is_possible_but_rarely_meant_is_a_warning(sample, damage, settings, words):
     damage(sample)
-    (finding,) = sample.check(**settings)
-    assert finding.level == "warning" and words in str(finding)
+    (diagnostic,) = sample.check(**settings)
+    assert diagnostic.level == "warning" and words in str(diagnostic)
 
 
 def turned(s):
@@ -276,8 +289,8 @@ def test_without_a_split_the_whole_folder_is_read(sample):
 def test_without_a_split_every_list_is_read(tmp_path):
     sample = Sample(tmp_path / "set", "voc")
     sample.lines("extra", "a", "zebra")
-    (finding,) = sample.check(labelled=None)
-    assert "zebra" in finding.file and "a list names this image" in finding.found
+    (diagnostic,) = sample.check(labelled=None)
+    assert "zebra" in diagnostic.file and "a list names this image" in diagnostic.found
 
 
 def test_readers_refuse_what_the_check_reports(sample):
@@ -317,8 +330,8 @@ def test_hidden_files_are_no_images(sample):
 def test_two_files_of_one_id_are_refused(tmp_path):
     sample = Sample(tmp_path / "set", "plain")
     (sample.root / "images/a.JPG").write_bytes(data(picture(), "JPEG"))
-    (finding,) = sample.check()
-    assert "same id" in finding.found
+    (diagnostic,) = sample.check()
+    assert "same id" in diagnostic.found
 
 
 def test_a_list_is_never_overwritten(tmp_path):
@@ -332,7 +345,7 @@ def test_a_finding_is_its_error(sample):
     sample.write(sample.mask, "a", mask(one_wrong))
     with pytest.raises(ValueError) as caught:
         read_pair(Folder(sample.root), sample.id("a"))
-    assert str(sample.check()[0]) == f"error: {caught.value}" == str(Finding.of(caught.value))
+    assert str(sample.check()[0]) == f"error: {caught.value}" == str(Diagnostic.of(caught.value))
 
 
 def test_an_unmasked_image_is_never_drawn_as_labelled(sample):

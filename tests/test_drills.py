@@ -238,7 +238,7 @@ def test_a_disk_that_is_full_is_said_and_the_run_goes_on(place, monkeypatch, sma
             small_disk((run / "log.csv").stat().st_size + 20)
         return real(first, *args)
 
-    monkeypatch.setattr(trainer, "board", lambda *_: None)
+    monkeypatch.setattr(trainer, "tensorboard_writer", lambda *_: None)
     with monkeypatch.context() as m:
         m.setattr(trainer, "save" if what == "checkpoint" else "write", full)
         with pytest.raises(OSError) as said:

@@ -192,11 +192,11 @@ REFUSED = {
 def test_a_harmful_file_is_one_finding_of_one_line(sample, fault):
     damage, words = REFUSED[fault]
     damage(sample)
-    findings = sample.check()
-    assert len(findings) == 1 and findings[0].level == "error", list(map(str, findings))
-    assert one_line(str(findings[0])), repr(str(findings[0]))
+    diagnostics = sample.check()
+    assert len(diagnostics) == 1 and diagnostics[0].level == "error", list(map(str, diagnostics))
+    assert one_line(str(diagnostics[0])), repr(str(diagnostics[0]))
     for word in words:
-        assert word in str(findings[0]), str(findings[0])
+        assert word in str(diagnostics[0]), str(diagnostics[0])
 
 
 def test_a_folder_that_holds_itself_is_searched_once(sample):

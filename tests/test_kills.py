@@ -10,40 +10,48 @@ from corrmatch.testing import same
 from drills import told as record
 
 PROGRAM = """
-import json, os, random, signal, sys, time
+import json, os, random, signal, sys, threading, time
 import torch
 torch.set_num_threads(1)
 from corrmatch.engine.config import *
 from corrmatch.models.build import ModelConfig
-from corrmatch.methods.corrmatch.method import CorrMatchConfig
+from corrmatch.engine import trainer
 from corrmatch.engine.results import finish
 from corrmatch.engine.runs import load_checkpoint
 from corrmatch.data.toy import make_toy
 
-folder, kills = sys.argv[1], int(sys.argv[2])
+folder, kills, method = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=3, size=48)
 tiny = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, weights=None)
-def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, CorrMatchConfig(projection=8, num_shapes=8, threshold_init=0.3), OptimConfig(0.01),
-                                SystemConfig("cpu"), batch=4, steps=40, log_every=3, save_every=2, out=folder)
+settings = method_config(method, **({"projection": 8, "num_shapes": 8, "threshold_init": 0.3} if method == "corrmatch" else {}))
+def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, settings, OptimConfig(0.01),
+                                SystemConfig("cpu"), batch=4, steps=4 * max(kills, 10), log_every=3, save_every=2, out=folder)
 
-def start(name):
+def die_at(steps, share):
+    "Kill this process somewhere between the beginning of a step and that of the one after next, as fast as they go."
+    real, times = trainer.training_step, [time.time()]
+    kill = lambda after: threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    def step(*args, **options):
+        if len(times) - 1 == steps: kill(share * 2 * (times[-1] - times[-2] if steps else 0.05))
+        times.append(time.time())
+        return real(*args, **options)
+    trainer.training_step = step
+    if steps < 0: kill(share)                            # before the first one
+
+def start(name, *when):
     "Train in a process of its own."
     if (pid := os.fork()) == 0:
+        if when: die_at(*when)
         finish(config(name), progress=False)
         os._exit(0)
     return pid
 
-begin = time.time()
 os.waitpid(start("whole"), 0)
-length = time.time() - begin
 random.seed(0)
 moments, done = [], 0
 while done < kills:
-    pid = start("killed")
-    time.sleep(random.uniform(0.02, 1) * length / (8 if kills > 10 else 3))
-    if os.waitpid(pid, os.WNOHANG)[0]: break            # it has come to its end
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    pid = start("killed", random.randrange(-1, 4), random.random())
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL: break            # it has come to its end
     done += 1
     try: moments.append(load_checkpoint(f"{folder}/killed/last.pt")["step"])
     except FileNotFoundError: moments.append(None)
@@ -52,12 +60,19 @@ print(json.dumps({"kills": done, "moments": moments}))
 """
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
+CASES = [  # CorrMatch; a teacher that follows its student; two networks
+    ("corrmatch", 5),
+    ("mean_teacher", 2),
+    *(pytest.param(method, 20, marks=pytest.mark.slow) for method in ("corrmatch", "mean_teacher", "cps")),
+]
+
+
+@pytest.mark.parametrize("method, kills", CASES)
+def test_killed_at_random_and_nothing_is_lost(tmp_path, method, kills):
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "program.py", str(tmp_path), str(kills)],
+        [sys.executable, "program.py", str(tmp_path), str(kills), method],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -69,17 +84,20 @@ def test_killed_at_random_and_nothing_is_lost(tmp_path, kills):
     from corrmatch.engine.runs import load_checkpoint, read_log
 
     whole, killed = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
-    assert told["kills"] >= kills // 2, f"the run ended after {told['kills']} kills, at steps {told['moments']}"
+    assert told["kills"] >= (kills if kills == 20 else kills // 2), (
+        f"the run ended after {told['kills']} kills, at steps {told['moments']}"
+    )
     assert len(set(told["moments"])) > min(3, kills // 3), told["moments"]
-    assert whole["step"] == killed["step"] == 40
+    assert told["moments"] == sorted(told["moments"], key=lambda step: step or 0), "a checkpoint that was there is lost"
+    assert whole["step"] == killed["step"] == 4 * max(kills, 10)
     assert same(whole["method"], killed["method"]) and whole["best"] == killed["best"], told
     for name in ("log.csv", "scores.csv"):
         a, b = (read_log(tmp_path / run, name).drop(columns="seconds", errors="ignore") for run in ("whole", "killed"))
         assert a.equals(b), f"{name} differs: {told}"
     if kills == 20:
         record(
-            "killed at random",
-            f"SIGKILL at a random moment of 40 steps, resumed each time; {len(set(told['moments']))} different steps",
+            "killed at random" if method == "corrmatch" else f"killed at random: {method}",
+            f"SIGKILL at a random moment of {whole['step']} steps, resumed each time; {len(set(told['moments']))} different steps",
             told["kills"],
             "weights, log and scores of the run that nobody disturbed",
             "nothing",

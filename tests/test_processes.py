@@ -39,12 +39,12 @@ from sync_norm import synchronised
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-single, evaluate, share, init = trainer.to_device, trainer.evaluate_views, state.share, CorrMatch.__init__
+single, evaluate, wrap, init = trainer.to_device, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
 trainer.to_device = lambda x, *args: single(x.double() if x.is_floating_point() else x, *args)
 double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
 trainer.evaluate_views = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
 if options.get("sync"):
-    state.share = lambda method, me: share(synchronised(method) if me.world > 1 else method, me)
+    state.wrap_ddp = lambda method, dist: wrap(synchronised(method) if dist.world > 1 else method, dist)
 def with_spare(self, *args):
     init(self, *args)
     self.spare = torch.nn.Linear(3, 3)
@@ -54,9 +54,12 @@ tiny = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channe
 weights = Weights(**options.get("weights", {}))
 ohem = options.get("ohem", False)
 method = CorrMatchConfig(projection=16, dropout=0., num_shapes=16, threshold_init=0.25, threshold_momentum=0.9, perturbation=0.,
-                         ohem=ohem, ohem_min_kept=10**9, weights=weights)
+                         ohem=ohem, ohem_threshold=0.01, ohem_min_kept=500, ohem_per_image=options.get("per_image", False), weights=weights)
 if options.get("method"):
     quiet = {"unimatch": {"perturbation": 0.}}  # channel dropout draws a stream of its own in each process
+    quiet |= {"fst": {"cutmix": 0.}, "ps_mt": {"warmup": 0, "threshold": 0.17, "cutmix": False, "eps": 0.}}  # so do these
+    quiet |= {name: {"threshold": 0.17} for name in ("cutmix_seg", "augseg")}  # confidences that are reached
+    quiet |= {"ccvc": {"dropout": 0., "threshold": 0.2}, "gta": {"warmup": 0.34, "mixed": 1.}}  # one step of three
     method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
 config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),
@@ -122,6 +125,15 @@ def test_neither_do_two_micro_batches(toy):
     agree(run(toy, 1, "one, in two", steps=4, accumulate=2), run(toy, 2, "two, in two", steps=4, accumulate=2))
 
 
+@pytest.mark.parametrize("per_image", [False, True])
+def test_mining_that_binds_counts_in_a_process_or_in_an_image(toy, per_image):
+    "With a threshold of 0.01 no pixel is hard, and min_kept decides: 500 of 8 images, 2 x 500 in two processes, or 500 of each."
+    options = {"ohem": True, "per_image": per_image, "steps": 1}
+    one, two = (run(toy, world, f"mined {per_image} {world}", **options)[0] for world in (1, 2))
+    gap = abs(one["sup_hard"].iloc[0] - two["sup_hard"].iloc[0])
+    assert gap < 1e-9 if per_image else gap > 1e-3, gap
+
+
 OTHERS = sorted(set(methods()) - {"corrmatch"})
 
 
@@ -129,7 +141,7 @@ OTHERS = sorted(set(methods()) - {"corrmatch"})
 @pytest.mark.parametrize("method", [m if m == "cps" else pytest.param(m, marks=pytest.mark.slow) for m in OTHERS])
 def test_nor_do_two_processes_with_another_method(toy, method):
     one, two = (run(toy, world, f"{method} {world}", steps=3, method=method) for world in (1, 2))
-    terms = set(one[0]) - {"seconds", "epoch", "lr", "mask_ratio"}
+    terms = {name for name in one[0] if name not in ("seconds", "epoch", "lr") and not name.endswith("_ratio")}
     assert "total" in terms and set(two[0]) == set(one[0]) and len(two[0]) == 3
     for term in terms:
         gap = (one[0][term] - two[0][term]).abs().max()
@@ -147,6 +159,10 @@ def test_parameters_without_gradient_stop_no_process(toy, options):
     log, _, words = run(toy, 2, f"unused {'spare' in options}", sync=False, steps=3, **options)
     assert len(log) == 3 and log["total"].abs().max() < float("inf")
     assert words.count("UserWarning: batch norm is per process on CPUs") == 1, words[-2000:]
+    assert words.count("parameters get no gradient and stay as they are, the first is spare") == len(
+        {"spare"} & {*options}
+    )
+    assert "FutureWarning" not in words, words[-2000:]
 
 
 def test_two_processes_stopped_by_a_signal_go_on_to_the_same_weights(toy):

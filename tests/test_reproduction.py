@@ -207,7 +207,7 @@ def test_a_difference_counts_when_it_is_more_than_chance(invent):
     three = measure("table6", "toy", here)
     assert list(apart(three)) == [("no propagation", "pixels"), ("pixels", "pixels and regions")]
     assert "2 of 3 pairs do: no propagation - pixels: -10.0; pixels - pixels and regions: +6.0." in verdict(three)
-    assert "nothing can be said" in verdict(measure("table6", "toy", here, (0,)))
+    assert "nothing is known" in verdict(measure("table6", "toy", here, (0,)))
     assert list(measured_in(here, "table2")["toy"].index) == ["CorrMatch"] and measured_in(here / "no", "table6") == {}
 
 

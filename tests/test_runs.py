@@ -20,7 +20,7 @@ from corrmatch.engine.config import Config, DataConfig, method_config
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.runs import load_checkpoint, locked
 from corrmatch.engine.state import TrainState
-from corrmatch.engine.trainer import make_plan, rehearse, train
+from corrmatch.engine.trainer import make_context, rehearse, train
 from corrmatch.methods import methods
 from corrmatch.methods.corrmatch.method import CorrMatch
 from corrmatch.models.weights import read_file
@@ -77,9 +77,12 @@ def two(place: Path, c, delay: float, resume: bool = False) -> list[str]:
     return sorted((place / f"{c.name}.{who}.ended").read_text() for who in ("one", "two"))
 
 
-@pytest.mark.parametrize("delay", [0, 0, 0.05, 0.3, 1])
-def test_of_two_starts_one_trains(place, delay, request):
-    c = config(place, f"together {request.node.callspec.id}")
+DELAYS = [round(2 * i / 19, 3) for i in range(20)]  # seconds between two starts
+
+
+@pytest.mark.parametrize("delay", [d if d in DELAYS[:8:3] else pytest.param(d, marks=pytest.mark.slow) for d in DELAYS])
+def test_of_two_starts_one_trains(place, delay):
+    c = config(place, f"together {delay}")
     refused, finished = two(place, c, delay)
     assert finished == "finished" and "\n" not in refused and "--name" in refused, refused
     assert refused.startswith(("BlockingIOError", "FileExistsError")), refused
@@ -158,12 +161,12 @@ def test_two_first_runs_on_the_embedded_dataset(place, monkeypatch):
 def test_a_killed_start_leaves_nothing_that_hinders(place, monkeypatch):
     c = config(place, "killed early")
 
-    def begin(*_):
+    def start_run(*_):
         (place / "runs" / c.name / "last.pt.7-a0.part").touch()
         os.kill(os.getpid(), 9)
 
     with monkeypatch.context() as m:
-        m.setattr(trainer, "begin", begin)
+        m.setattr(trainer, "start_run", start_run)
         assert ended(child(lambda: train(c, progress=False))) == -9
     assert (place / "runs" / c.name / ".lock").exists()
     train(c, progress=False)
@@ -228,10 +231,10 @@ def test_a_first_step_that_fails_leaves_nothing(place, monkeypatch):
 @pytest.mark.parametrize("name", sorted(methods()))
 def test_a_rehearsal_changes_nothing(place, name):
     c = replace(config(place, f"rehearsed {name}"), method=method_config(name))
-    plan = make_plan(c, Processes())
-    state = TrainState(c, len(plan.folder.classes))
+    context = make_context(c, Processes())
+    state = TrainState(c, len(context.folder.classes))
     before = {k: v.clone() if torch.is_tensor(v) else v for k, v in state.method.state_dict().items()}
-    rehearse(state, plan)
+    rehearse(state, context)
     assert same(before, state.method.state_dict()) and not any(o.state for o in state.optimizers.values())
     assert all(p.grad is None for p in state.method.parameters()) and state.step == 0
 
@@ -313,6 +316,27 @@ def test_ctrl_c_while_files_are_checked_ends_at_once_and_leaves_nothing(place, m
     assert not (place / "runs" / "checked").exists()
 
 
+class Both:
+    "Two processes, of which the other one was asked to end."
+
+    world, asked, steps = 2, 0.0, 0
+
+    def reduce(self, x, op):
+        Both.steps += 1
+        return torch.stack([x, torch.tensor([self.asked, 0.2])]).amax(0)
+
+
+def test_several_processes_ask_each_other_about_once_a_second():
+    interrupt, other, met = trainer.Interrupt(), Both(), []
+    for step in range(1, 21):
+        before = other.steps
+        assert not interrupt.together(other, step)
+        met += [step] * (other.steps > before)
+    assert met == [1, 2, 7, 12, 17], "a step of the other takes 0.2 s"
+    other.asked = 1.0
+    assert [interrupt.together(other, step) for step in (20, 21, 22)] == [False, False, True]
+
+
 def test_an_interrupted_command_says_one_line(monkeypatch, capsys):
     def parse(args):
         raise KeyboardInterrupt
@@ -341,7 +365,7 @@ def test_the_others_wait_as_long_as_the_settings_say(place, monkeypatch):
     def group(kind, timeout):
         raise Asked(f"{kind} {timeout.total_seconds():.0f}")
 
-    monkeypatch.setattr(processes.dist, "init_process_group", group)
+    monkeypatch.setattr(processes.distributed, "init_process_group", group)
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     c = config(place, "waits")
@@ -422,6 +446,12 @@ def test_the_home_folder_is_written_out(monkeypatch, tmp_path):
     assert [c.out, d.root, d.labelled, d.unlabelled, d.val] == [
         str(tmp_path / name) for name in ("runs", "voc", "a.txt", "b.txt", "val.txt")
     ]
+
+
+@pytest.mark.parametrize("word", ["~/x", "--out=~/x"])
+def test_a_quoted_tilde_is_written_out(monkeypatch, word):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cli._at_home(word) == word.replace("~", "/home/me") and cli._at_home("--x=a~b") == "--x=a~b"
 
 
 def test_a_console_without_a_letter_loses_no_table(monkeypatch):

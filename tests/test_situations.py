@@ -3,14 +3,21 @@
 `python tests/test_situations.py` writes the file anew; read the difference before it is committed."""
 
 import csv
+import io
+import json
 import os
+import re
+import shutil
 import struct
+import tempfile
 import unicodedata
 import warnings
 import zlib
+from functools import cache
 from pathlib import Path
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 import miniature
 from corrmatch.data import check, folder, prepare
@@ -23,7 +30,11 @@ from corrmatch.data.check import (
     compare_classes,
     resolve_split,
 )
+from corrmatch.data.toy import make_toy
+from corrmatch.engine import trainer
+from corrmatch.engine.config import Config, DataConfig, OptimConfig, SystemConfig, method_config, to_dict
 from corrmatch.testing import command_line
+from drills import TINY
 from test_data_faults import SIZE, Sample, data, labels_of, mask, picture
 
 TOLD = Path(__file__).with_name("situations.csv")
@@ -121,6 +132,96 @@ def unread(patched, refused):
     return change
 
 
+def text(name, content):
+    return lambda s: (s.root / name).write_text(content)
+
+
+def lossy(s):
+    for letter in "abf":
+        s.write(s.mask, letter, data(Image.fromarray(labels_of("abcdef".index(letter))), "JPEG", quality=95))
+
+
+def pages(s):
+    "An image of two pages."
+    s.path(s.image, "c").unlink()
+    both = io.BytesIO()
+    picture(1).save(both, "TIFF", save_all=True, append_images=[picture(2)])
+    (s.root / "images/c.tif").write_bytes(both.getvalue())
+
+
+def deeper(s):
+    "Images by day, masks all in one folder."
+    (s.root / "images/day").mkdir()
+    for letter in "abc":
+        s.path(s.image, letter).rename(s.root / f"images/day/{letter}.png")
+    s.lines("labelled", raw="day/a\nday/b\n")
+    s.lines("train", raw="day/a\nday/b\nday/c\nd\ne\n")
+
+
+def copied(s):
+    "The picture to validate with is one to train with."
+    for place in (s.image, s.mask):
+        shutil.copy(s.path(place, "a"), s.path(place, "f"))
+
+
+def no_masks(s):
+    shutil.rmtree(s.root / "masks")
+    link("masks", "../elsewhere/masks")(s)
+
+
+# What is done with a run: the folder of all is the working directory, with the dataset `set` and a run `runs/one`
+
+
+@cache
+def trained() -> Path:
+    "A run of two steps on the sound sample, and its settings."
+    place = Path(tempfile.mkdtemp())
+    Sample(place / "set", "plain")
+    data = DataConfig("set", "labelled", crop=16)
+    method = method_config("supervised")
+    c = Config("one", data, TINY, method, OptimConfig(0.01), SystemConfig("cpu"), batch=2, steps=2, log_every=1)
+    (place / "one.json").write_text(json.dumps(to_dict(c)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert command_line("train --config one.json")[0] == 0
+    return place
+
+
+def toy_folder(s):
+    s.patch(trainer, "make_toy", lambda root: make_toy(root, labelled=2, unlabelled=2, val=1, size=32))
+    (s.root / "../toy").mkdir()
+
+
+def moved(s):
+    s.path(s.list, "labelled").rename(s.root / "../mine.txt")
+
+
+def edited(s):
+    (s.root / "../mine.txt").write_text("a\n")
+
+
+def foreign(s):
+    torch.save({"model": {"weight": torch.zeros(3)}, "epoch": 3}, s.root / "../other.pt")
+
+
+def cut_short(s):
+    mask = s.root / "../out/c.png"
+    mask.write_bytes(mask.read_bytes()[:50])
+
+
+def one_class_less(s):
+    "A test set of which no mask holds green, and predictions that do not either."
+    put(*zip("abf", (without(m, GREEN) for m in (A, B, F))))(s)
+    for letter in "cd":
+        s.path(s.mask, letter).unlink()
+    state = torch.load(file := s.root / "../runs/one/last.pt", weights_only=True)
+    *_, bias = (v for k, v in state["method"].items() if k.endswith("bias") and v.shape == (3,))
+    bias[GREEN] = -1e4
+    torch.save(state, file)
+
+
+reordered = text("classes.txt", "ground\ngreen\nred\n")
+PREDICT = "predict runs/one set/images --out out"
 home = lambda s: s.patch(os.environ, "HOME", str(s.root.parent))
 nothing = lambda s: None
 SITUATIONS = {  # kind -> situation -> change of a sound data set, settings of the check
@@ -141,6 +242,13 @@ SITUATIONS = {  # kind -> situation -> change of a sound data set, settings of t
         "a comment in classes.txt": (put(classes="# our classes\nground\nred\ngreen\n"), {}),
         "a class twice in classes.txt": (put(classes="ground\nred\nred\n"), {}),
         "VOC's folders without classes.txt": (lambda s: (s.root / "classes.txt").unlink(), {"layout": "voc"}),
+        "numbers before the names": (text("classes.txt", "0: ground\n2: green\n1: red\n"), {}),
+        "numbers from 1 before the names": (text("classes.txt", "1 ground\n2 red\n3 green\n"), {}),
+        "a blank line between the names": (text("classes.txt", "ground\n\nred\ngreen\n"), {}),
+        "all names on one line": (text("classes.txt", "ground, red, green\n"), {}),
+        "colours with commas": (text("classes.txt", "ground 0,0,0\nred,255,0,0\ngreen 0,255,0\n"), {}),
+        "two classes of one colour": (text("classes.txt", "ground 0 0 0\nred 255 0 0\ngreen 255 0 0\n"), {}),
+        "names in labels.txt": (lambda s: (s.root / "classes.txt").rename(s.root / "labels.txt"), {}),
     },
     "folders": {
         "copies in .ipynb_checkpoints": (file("images/.ipynb_checkpoints/a-checkpoint.png"), {}),
@@ -156,11 +264,17 @@ SITUATIONS = {  # kind -> situation -> change of a sound data set, settings of t
         "an image that may not be read": (unread((Image, "open"), "c.png"), {}),
         "an image called .jfif": (file("images/g.jfif", data(picture(), "JPEG")), {}),
         "a folder called Images": (lambda s: (s.root / "images").rename(s.root / "Images"), {}),
+        "the folder of images instead of the dataset": (nothing, {"root": "{}/images"}),
+        "a copy of a training image to validate with": (copied, {}),
+        "two pages in one image": (pages, {}),
         "images that share an id": (all_of(file("images/a.JPG"), file("images/c.bmp"), file("images/c.tif")), {}),
     },
     "masks and their names": {
         "masks called .PNG": (rename("{}.PNG"), {}),
         "masks called .jpg": (rename("{}.jpg"), {}),
+        "JPEG masks called .png": (lossy, {}),
+        "images in folders, masks in one": (deeper, {}),
+        "masks that are a link to nowhere": (no_masks, {}),
         "masks called _mask": (rename("{}_mask.png"), {}),
         "masks called _mask, no lists": (rename("{}_mask.png"), {"labelled": None}),
         "a mask called _label beside the others": (file("masks/e_label.png", mask(A)), {}),
@@ -177,25 +291,117 @@ SITUATIONS = {  # kind -> situation -> change of a sound data set, settings of t
         "a path with ~": (home, {"root": "~/set"}),
         "a list with ~": (all_of(home, file("../mine.txt", b"a\nb\n")), {"labelled": "~/mine.txt"}),
         "an image with a damaged note": (damaged_note, {}),
+        "a list of images and masks": (
+            text("labelled.txt", "images/a.png masks/a.png\nimages/b.png masks/b.png\n"),
+            {},
+        ),
+        "a list of VOC's that says which class": (text("labelled.txt", "a  1\nb -1\n"), {}),
+        "a list in capitals": (text("labelled.txt", "A\nB\n"), {}),
+    },
+    "runs": {
+        "a list that has moved": (moved, ["train --config one.json --resume --data.labelled mine.txt"]),
+        "another list under a new name": (edited, ["train --config one.json --resume --data.labelled mine.txt"]),
+        "classes reordered after the training": (reordered, ["evaluate runs/one"]),
+        "classes reordered, and the run continued": (reordered, ["train --config one.json --resume"]),
+        "settings that are a list": (text("../no.json", "[1, 2]"), ["train --config no.json"]),
+        "a folder called toy": (
+            toy_folder,
+            ["train --config one.json --name two --data.root toy --data.crop 8 --data.labelled labels --dry-run"],
+        ),
+        "a run below a file": (text("../file", ""), ["train --config one.json --out file"]),
+    },
+    "results": {
+        "the checkpoint of another program": (foreign, ["evaluate other.pt"]),
+        "a test set without classes.txt": (
+            lambda s: (s.root / "classes.txt").unlink(),
+            ["evaluate runs/one --root set"],
+        ),
+        "a test set that lacks a class": (one_class_less, ["evaluate runs/one --root set --csv scores.csv"]),
+        "images that lie beside other classes": (reordered, [PREDICT]),
+        "the same prediction twice": (nothing, [PREDICT, PREDICT]),
+        "a prediction that was cut short": (nothing, [PREDICT, cut_short, PREDICT]),
+        "predictions of another setting": (nothing, [PREDICT, f"{PREDICT} --size 8 --mode sliding_window"]),
+        "predictions into the folder of the images": (nothing, ["predict runs/one set/images --out set/images"]),
+        "a dataset instead of its images": (nothing, ["predict runs/one set --out out"]),
+        "an empty log": (text("../runs/one/log.csv", ""), ["report runs/one --out page.html"]),
+        "a path with ~ in quotes": (home, ["evaluate '~/runs/one' --csv=~/scores.csv"]),
     },
 }
+# where it was met: repository and number; else it is our own
+SOURCES = {
+    "labelled masks saved as 0 and 255": "open-mmlab/mmsegmentation#1609",
+    "validation masks saved as 0 and 255": "PaddlePaddle/PaddleSeg#1110",
+    "one labelled mask saved as 0 and 255": "huggingface/transformers#27224",
+    "a class that no mask holds": "NVIDIA/semantic-segmentation#24",
+    "a class that no validation mask holds": "isl-org/Open3D-PointNet2-Semantic3D#75",
+    "palettes that contradict each other": "cvat-ai/cvat#6274",
+    "VOC's folders without classes.txt": "open-mmlab/mmrazor#10",
+    "numbers before the names": "PaddlePaddle/PaddleSeg#478",
+    "numbers from 1 before the names": "nightrome/cocostuff#7",
+    "colours with commas": "NVIDIA/DIGITS#1605",
+    "copies in .ipynb_checkpoints": "bghira/SimpleTuner#94",
+    "thumbnails in @eaDir": "photoprism/photoprism#1543",
+    "images of a camera (.heic)": "photoprism/photoprism#3705",
+    "a link to a folder of images": "fastai/fastai#2270",
+    "a link to the folder itself": "twisted/twisted#3098",
+    "a link to the folder above": "c0m4r/paranoya#7",
+    "an image that may not be read": "deepfakes/faceswap#1133",
+    "an image called .jfif": "supervisely/supervisely#839",
+    "images that share an id": "Ugness/PiCANet-Implementation#6",
+    "masks called .PNG": "open-edge-platform/anomalib#3058",
+    "masks called .jpg": "aurooj/Hand-Segmentation-in-the-Wild#4",
+    "JPEG masks called .png": "mantasu/glasses-detector#23",
+    "masks called _mask": "milesial/Pytorch-UNet#102",
+    "masks called _mask, no lists": "MouseLand/cellpose#667",
+    "a mask with a slip in its name": "namtpham/casia2groundtruth#3",
+    "accents in two forms of Unicode": "owncloud/core#31544",
+    "a path with ~": "tensorflow/tensorflow#44264",
+    "an image with a damaged note": "saimn/sigal#394",
+    "a test set that lacks a class": "Lightning-AI/torchmetrics#2558",
+}
 CASES = [(kind, name) for kind, situations in SITUATIONS.items() for name in situations]
+
+
+def patcher(patch):
+    "Sets an attribute, or a variable of the environment, until the situation is over."
+    return lambda owner, name, value: (patch.setitem if owner is os.environ else patch.setattr)(owner, name, value)
+
+
+def answers(change, lines: list, place: Path, patch) -> list[str]:
+    "What the last of some commands says; numbers that depend on the machine are left out."
+    shutil.copytree(trained(), place, dirs_exist_ok=True)
+    patch.chdir(place)
+    sample = Sample(place / "set", "plain")
+    sample.patch = patcher(patch)
+    change(sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for line in lines:
+            said = line(sample) if callable(line) else "".join(command_line(line)[1:])
+    said = said.replace(f"{place}/", "").splitlines()
+    told = [line for line in said if re.match("corrmatch: |The mean is|.* predicted into|.* at step", line)]
+    csv = place / "scores.csv"
+    told += [f"{csv.name}: {row.split(',')[0]}" for row in csv.read_text().splitlines()[-1:]] if csv.exists() else []
+    return [re.sub(" after .*", "", line.removeprefix("corrmatch: ")) for line in told] or [
+        re.sub(r" [\d.]+ %.*", " is printed", said[-1])
+    ]
 
 
 def told(kind: str, name: str, place: Path, patch) -> list[str]:
     "The lines of a check, what was warned of, and what was read."
     change, settings = SITUATIONS[kind][name]
+    if isinstance(settings, list):
+        return answers(change, settings, place, patch)
     settings = dict(settings)
     sample = Sample(place / "set", settings.pop("layout", "plain"))
-    sample.patch = lambda owner, name, value: (patch.setitem if owner is os.environ else patch.setattr)(
-        owner, name, value
-    )
+    sample.patch = patcher(patch)
     change(sample)
-    root, labelled = settings.pop("root", sample.root), settings.pop("labelled", "labelled")
+    root = str(settings.pop("root", sample.root)).replace("{}", str(sample.root))
+    labelled = settings.pop("labelled", "labelled")
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        findings = check_folder(root, labelled, **settings)
-    lines = [*map(str, findings), *sorted({f"warning: {w.message}" for w in warned})]
+        diagnostics = check_folder(root, labelled, **settings)
+    lines = [*map(str, diagnostics), *sorted({f"warning: {w.message}" for w in warned})]
     lines = [
         " ".join(line.replace(f"{sample.root}/", "").replace(str(sample.root), "DATASET").split()) for line in lines
     ]
@@ -208,7 +414,7 @@ def told(kind: str, name: str, place: Path, patch) -> list[str]:
 
 def read_told() -> list[tuple]:
     with open(TOLD, encoding="utf-8", newline="") as f:
-        return [tuple(row.values()) for row in csv.DictReader(f)]
+        return [(row["kind"], row["situation"], row["what you are told"]) for row in csv.DictReader(f)]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -220,6 +426,9 @@ def test_a_situation_is_told_as_the_table_says(kind, name, tmp_path, monkeypatch
 
 def test_the_table_has_every_situation_and_no_other():
     assert {(k, n) for k, n, _ in read_told()} == set(CASES)
+    with open(TOLD, encoding="utf-8", newline="") as f:
+        assert all(row["source"] == SOURCES.get(row["situation"], "own") for row in csv.DictReader(f))
+    assert set(SOURCES) <= {name for _, name in CASES}
     fine = [
         n for _, n, line in read_told() if line.endswith("are read") and [m for _, m, _ in read_told()].count(n) == 1
     ]
@@ -360,11 +569,10 @@ def test_voc_animals_are_made_from_voc(tmp_path, monkeypatch):
 
 
 if __name__ == "__main__":
-    import tempfile
-
     with open(TOLD, "w", encoding="utf-8", newline="") as out:
         rows = csv.writer(out, lineterminator="\n")
-        rows.writerow(["kind", "situation", "what you are told"])
+        rows.writerow(["kind", "situation", "what you are told", "source"])
         for kind, name in CASES:
             with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
-                rows.writerows((kind, name, line) for line in told(kind, name, Path(place), patch))
+                source = SOURCES.get(name, "own")
+                rows.writerows((kind, name, line, source) for line in told(kind, name, Path(place), patch))

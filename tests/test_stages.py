@@ -211,6 +211,6 @@ def test_what_cannot_work_is_said_before_the_first_step(folder, whole):
 
 
 def test_a_lost_label_is_an_error_and_not_an_ignored_image(folder, whole):
-    plan = trainer.make_plan(settings(folder, "whole"), trainer.Processes(), resume=True)
+    plan = trainer.make_context(settings(folder, "whole"), trainer.Processes(), resume=True)
     plan.views.labels = {id: folder / "gone" / f"{id}.png" for id in plan.split.unlabelled}
     refuses(lambda: plan.views[0], "there is no such file")

@@ -17,7 +17,7 @@ from corrmatch.models.build import ModelConfig
 from corrmatch.engine.processes import Processes
 from corrmatch.engine.state import TrainState, training_step
 from corrmatch.data.toy import make_toy
-from corrmatch.engine.trainer import make_plan
+from corrmatch.engine.trainer import make_context
 
 LIST = Path(__file__).with_name("twenty_steps.csv")
 TOLERANCE = 1e-6  # absolute and relative
@@ -58,9 +58,9 @@ def steps(n: int = 20) -> pd.DataFrame:
             steps=n,
             out=folder,
         )
-        plan, state = make_plan(config, Processes()), TrainState(config, 6)
+        context, state = make_context(config, Processes()), TrainState(config, 6)
         while state.step < n:
-            for batch in plan.batches(state.step):
+            for batch in context.batches(state.step):
                 batch = {k: v.double() if torch.is_tensor(v) and v.is_floating_point() else v for k, v in batch.items()}
                 losses = training_step(state, batch, config, n)
                 rows.append({"step": state.step} | {k: float(v) for k, v in (losses.terms | losses.logs).items()})

@@ -12,9 +12,10 @@ __all__ = [
     "need_list",
     "draw_split",
     "resolve_split",
-    "Finding",
+    "Diagnostic",
     "all_images",
     "Seen",
+    "content_of",
     "check_image",
     "read_files",
     "absent_classes",
@@ -23,7 +24,9 @@ __all__ = [
     "list_pixels",
     "judge_lists",
     "judge_colours",
+    "judge_class_lines",
     "judge_names",
+    "judge_copies",
     "judge",
     "check_files",
     "pixel_table",
@@ -49,7 +52,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/checks.ipynb #3ef1e5a9
-import os, re
+import hashlib, os, re
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -81,6 +84,7 @@ from corrmatch.data.folder import (
 from .splits import Split, check_split, count_labelled, make_split, protocol, protocols, read_ids
 
 # %% ../../nbs/reference/checks.ipynb #f3a6d302
+#| code-fold: true
 # offered here too
 _all_ = [
     "CAMVID_CLASSES",
@@ -100,6 +104,7 @@ _all_ = [
 
 
 # %% ../../nbs/reference/checks.ipynb #240e3129
+#| code-fold: true
 def read_listed(
     folder: Folder,
     id: str,
@@ -107,14 +112,13 @@ def read_listed(
     "Read an image that a list names."
     if id in folder.paths:
         return read_image(folder.paths[id])
-    ending = next((e for e in ENDINGS if id.lower().endswith(e)), "")
-    todo = (
-        f"write the id alone, without folder and {ending}" if ending else "add the image or remove its id from the list"
-    )
+    meant = folder.meant_id(id)
+    todo = f"is it {meant}? Write this alone" if meant else "add the image or remove its id from the list"
     raise FileNotFoundError(f"{folder.image_path(id)}: a list names this image, but it is not there; {todo}")
 
 
 # %% ../../nbs/reference/checks.ipynb #ac5fdbe0
+#| code-fold: true
 def _say_near(
     folder: Folder,
     id: str,  # of an image without a mask
@@ -148,6 +152,7 @@ def read_pair(
 
 
 # %% ../../nbs/reference/checks.ipynb #8ef551b7
+#| code-fold: true
 def parse_amount(
     text,  # 92, 0.125, "92", "0.125", "1/8"
 ) -> int | float | None:
@@ -162,6 +167,7 @@ def parse_amount(
 
 
 # %% ../../nbs/reference/checks.ipynb #bea3bbbb
+#| code-fold: true
 def find_list(
     folder: Folder,
     name: str,  # of a list, with or without .txt
@@ -179,6 +185,7 @@ def find_list(
 
 
 # %% ../../nbs/reference/checks.ipynb #2b6af14f
+#| code-fold: true
 def need_list(folder: Folder, name, setting: str) -> list[str]:
     "The ids of a list that must be there."
     if (ids := find_list(folder, name)) is not None:
@@ -202,6 +209,7 @@ def need_list(folder: Folder, name, setting: str) -> list[str]:
 
 
 # %% ../../nbs/reference/checks.ipynb #f0e5f6f5
+#| code-fold: true
 def draw_split(
     folder: Folder,
     training: list[str],  # ids to share out
@@ -221,6 +229,7 @@ def draw_split(
 
 
 # %% ../../nbs/reference/checks.ipynb #743d83df
+#| code-fold: true
 def resolve_split(
     folder: Folder,
     labelled,  # a list in the folder, a protocol, a number or fraction (also as text: "92", "1/8"), or a list file
@@ -250,8 +259,9 @@ def resolve_split(
 
 
 # %% ../../nbs/reference/checks.ipynb #11e2a1c3
+#| code-fold: true
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     "Something wrong with a dataset."
 
     file: str  # where
@@ -263,7 +273,7 @@ class Finding:
         return f"{self.level}: {self.file}: {self.found}; {self.todo}"
 
     @classmethod
-    def of(cls, error: Exception) -> "Finding":
+    def of(cls, error: Exception) -> "Diagnostic":
         "From an error, most of which read `file: found; todo`."
         parts = re.fullmatch(r"(.+?): (.+); (.+)", str(error))
         return (
@@ -274,6 +284,7 @@ class Finding:
 
 
 # %% ../../nbs/reference/checks.ipynb #b415e7fe
+#| code-fold: true
 def all_images(
     folder: Folder,
     unlabelled=None,  # as in resolve_split
@@ -303,14 +314,21 @@ def all_images(
 
 
 # %% ../../nbs/reference/checks.ipynb #39e23fdb
+#| code-fold: true
 @dataclass(frozen=True)
 class Seen:
     "What reading one image showed."
 
-    fault: Finding | None = None
+    fault: Diagnostic | None = None
     size: tuple[int, int] | None = None  # of the image
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, int))  # (256,) of the mask, per label
     colours: dict = field(default_factory=dict)  # label -> (r, g, b), where the mask is a palette image
+    content: str = ""  # stands for the bytes of the image file
+
+
+def content_of(path: Path) -> str:
+    "Copies of a file have the same."
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def check_image(
@@ -321,16 +339,18 @@ def check_image(
     "Read one image, with its mask if it has to have one."
     try:
         if not has_mask:
-            return Seen(size=read_listed(folder, id).size)
+            return Seen(size=read_listed(folder, id).size, content=content_of(folder.paths[id]))
         image, mask = read_pair(folder, id)
     except (ValueError, OSError) as error:
-        return Seen(Finding.of(error))
+        return Seen(Diagnostic.of(error))
     pixels, palette = np.array(mask.histogram()), mask.info["palette"] or []
     held = np.flatnonzero(pixels[: len(folder.classes)]).tolist()
-    return Seen(None, image.size, pixels, {k: tuple(palette[3 * k : 3 * k + 3]) for k in held if 3 * k < len(palette)})
+    colours = {k: tuple(palette[3 * k : 3 * k + 3]) for k in held if 3 * k < len(palette)}
+    return Seen(None, image.size, pixels, colours, content_of(folder.paths[id]))
 
 
 # %% ../../nbs/reference/checks.ipynb #20c0dc4e
+#| code-fold: true
 def read_files(
     folder: Folder,
     split: Split,
@@ -349,6 +369,7 @@ def read_files(
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e002
+#| code-fold: true
 def absent_classes(
     pixels,  # (K,) or longer: pixels of each class
     names: tuple[str, ...],  # of the K classes
@@ -390,6 +411,7 @@ def judge_classes(
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e004
+#| code-fold: true
 def judge_masks(
     what: str,  # labelled or validation
     masks: dict[str, np.ndarray],  # id -> (256,) pixels of each label
@@ -428,11 +450,11 @@ def judge_lists(
     names: tuple[str, ...],  # of the classes
 ) -> list[tuple[str, str]]:  # what was found, what to do
     "What the masks of all lists hold that is rarely meant."
-    said = [line for what, masks in pixels.items() for line in judge_masks(what, masks, names)]
-    if "labelled" in pixels and not any("no class but" in found for found, _ in said):
+    lines = [line for what, masks in pixels.items() for line in judge_masks(what, masks, names)]
+    if "labelled" in pixels and not any("no class but" in found for found, _ in lines):
         labelled, val = (sum(masks.values()) if (masks := pixels.get(w)) else None for w in ("labelled", "validation"))
-        said += judge_classes(labelled, val, names)
-    return said
+        lines += judge_classes(labelled, val, names)
+    return lines
 
 
 def judge_colours(
@@ -456,18 +478,44 @@ def judge_colours(
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e007
+#| code-fold: true
 HEADING = (
     r"(#|//).*|((class|label|name|category|id|index|colou?r|rgb|[rgb])(es|s)?\b[\s_,;:]*)+"  # no class is called so
 )
 
 
+def judge_class_lines(
+    path: Path,  # classes.txt, or where it would be
+    classes: Classes,  # as they were read
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "What was perhaps meant otherwise in classes.txt."
+    names, found = classes.names, []
+    if re.fullmatch(HEADING, names[0], re.I):
+        found.append((f"the first line, {names[0]!r}, counts as class 0", "leave headings out"))
+    if not path.exists():
+        return found
+    numbers = [int(n[0]) if (n := re.match(r"\d+(?!\w)", name)) else None for name in names]
+    if len(names) > 1 and None not in numbers and not all(name.isdigit() for name in names):
+        other = next((k for k, n in enumerate(numbers) if n != k), None)
+        what = "" if other is None else f": {names[other]!r} is class {other}"
+        found.append((f"the lines begin with numbers, which do not count{what}", "leave numbers out"))
+    written = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
+    if (blank := next((k for k, line in enumerate(written, 1) if not line.strip()), None)) is not None:
+        found.append((f"line {blank} is blank and no class: the ids after it are one less", "leave blank lines out"))
+    if len(names) == 1 and re.search(r"[,;]", names[0]):
+        found.append((f"the only line, {names[0]!r}, is one class", "write several"))
+    if twins := [n for n, c in zip(names, classes.palette) if classes.palette.count(c) > 1]:
+        found.append((f"one colour for several classes: {some(twins)}", "give each its own, or none at all"))
+    return found
+
+
 def judge_names(
     folder: Folder,
     labelled=None,  # as in resolve_split
-    listed=(),  # ids of the split: that their images are missing is said elsewhere
-) -> list[Finding]:
+    listed=(),  # ids of the split: a missing image is reported elsewhere
+) -> list[Diagnostic]:
     "What the names of files and classes show."
-    warn, found = partial(Finding, level="warning"), []
+    warn, found = partial(Diagnostic, level="warning"), []
     if strays := [name for name, id in folder.strays.items() if id not in listed]:
         name, id = next(((n, i) for n in strays[:3] if (i := folder.near_id(n))), (strays[0], None))
         total = len(strays) + sum(i in folder.paths for i in folder.mask_files)
@@ -494,27 +542,39 @@ def judge_names(
     path, lines = folder.root / "classes.txt", "one class per line, in the order of the ids"
     if not folder.has_classes and folder.layout == "voc" and str(labelled) not in protocols():
         found.append(warn(str(path), "there is no such file, so VOC's 21 classes are assumed", f"write {lines}"))
-    if re.fullmatch(HEADING, folder.classes.names[0], re.I):
-        heading = f"the first line, {folder.classes.names[0]!r}, counts as class 0"
-        found.append(warn(str(path), heading, f"leave headings out: {lines}"))
-    return found
+    return found + [warn(str(path), what, f"{todo}: {lines}") for what, todo in judge_class_lines(path, folder.classes)]
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e008
+#| code-fold: true
+def judge_copies(
+    split: Split,
+    seen: dict[str, Seen],  # as read_files gives it
+) -> list[tuple[str, str]]:  # what was found, what to do
+    "Validation images that are files of the training set under another name."
+    trained = {seen[i].content: i for i in reversed([*split.labelled, *split.unlabelled])}
+    trained.pop("", None)  # could not be read
+    copies = [(i, t) for i in split.val if (t := trained.get(seen[i].content, i)) != i]
+    what = f"{len(copies)} of {len(split.val)} validation images are copies of training images"
+    names = [f"{i} of {t}" for i, t in copies]
+    return [(f"{what}: {some(names)}", "a score on what was trained on flatters: keep one of each")] if copies else []
+
+
 def judge(
     folder: Folder,
     split: Split,
     seen: dict[str, Seen],  # as read_files gives it
     crop=None,  # as in check_folder
-) -> list[Finding]:
+) -> list[Diagnostic]:
     "Faults, and warnings of what is possible, but rarely meant."
-    warn, names = partial(Finding, level="warning"), folder.classes.names
+    warn, names = partial(Diagnostic, level="warning"), folder.classes.names
     found = [s.fault for s in seen.values() if s.fault]
-    said = judge_lists(list_pixels(split, seen), names) if not found else []
+    lines = judge_lists(list_pixels(split, seen), names) if not found else []
     if small := sum(crop is not None and s.size is not None and 2 * max(s.size) < crop for s in seen.values()):
         few = f"{small} images are less than half as long as the crop of {crop}"
-        said.append((few, "choose a smaller crop, or most of it is padding"))
-    found += [warn(str(folder.root), *line) for line in said]
+        lines.append((few, "choose a smaller crop, or most of it is padding"))
+    lines += judge_copies(split, seen)
+    found += [warn(str(folder.root), *line) for line in lines]
     return found + [
         warn(*line) for line in judge_colours({str(folder.mask_path(i)): s.colours for i, s in seen.items()})
     ]
@@ -525,12 +585,13 @@ def check_files(
     split: Split,
     crop=None,  # as in check_folder
     progress=False,  # show a bar
-) -> list[Finding]:
+) -> list[Diagnostic]:
     "Read every image of a split, and the masks of the labelled and validation images."
     return judge(folder, split, read_files(folder, split, progress), crop)
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e009
+#| code-fold: true
 def pixel_table(
     pixels: dict[str, dict],  # as list_pixels gives it
     names: tuple[str, ...],  # of the classes
@@ -546,44 +607,46 @@ def pixel_table(
 
 
 # %% ../../nbs/reference/checks.ipynb #a8fbabab
+#| code-fold: true
 def shorten(
-    findings: list[Finding],
+    diagnostics: list[Diagnostic],
     limit: int,  # of each kind
-) -> list[Finding]:
-    "Keep the first findings of a kind, and count the others in one line."
+) -> list[Diagnostic]:
+    "Keep the first diagnostics of a kind, and count the others in one line."
     kinds, kept, last = Counter(), [], {}
-    for finding in findings:
-        kinds[finding.todo] += 1
-        if kinds[finding.todo] <= limit:
-            kept.append(finding)
-        last[finding.todo] = finding
+    for diagnostic in diagnostics:
+        kinds[diagnostic.todo] += 1
+        if kinds[diagnostic.todo] <= limit:
+            kept.append(diagnostic)
+        last[diagnostic.todo] = diagnostic
     return kept + [
-        Finding(f.file, f"this and {kinds[t] - limit - 1} others have the same fault", t, f.level)
+        Diagnostic(f.file, f"this and {kinds[t] - limit - 1} others have the same fault", t, f.level)
         for t, f in last.items()
         if kinds[t] > limit
     ]
 
 
 # %% ../../nbs/reference/checks.ipynb #f6ded6c5
+#| code-fold: true
 def judge_split(
     root: Path,  # of the dataset
     split: Split,
     batch=None,  # images per step
-) -> list[Finding]:
+) -> list[Diagnostic]:
     "Images in two lists, and a batch that cannot be filled."
-    found = [Finding(str(root), line, "put every image into one list", "warning") for line in check_split(split)]
+    found = [Diagnostic(str(root), line, "put every image into one list", "warning") for line in check_split(split)]
     images = len(split.unlabelled or split.labelled)
     if batch and batch > images:
         many = f"a batch of {batch} is larger than the {images} images to draw from"
-        found.append(Finding(str(root), many, f"set the batch to {images} or less"))
+        found.append(Diagnostic(str(root), many, f"set the batch to {images} or less"))
     return found
 
 
 def open_folder(
     path,  # dataset folder
     classes=None,  # Classes; default: classes.txt
-) -> tuple[Folder, list[Finding]]:  # with classes 0 to 254 where its own cannot be read
-    "Open a dataset; unknown classes are a finding, and hide no other fault."
+) -> tuple[Folder, list[Diagnostic]]:  # with classes 0 to 254 where its own cannot be read
+    "Open a dataset; unknown classes are a diagnostic, and hide no other fault."
     folder = Folder(path, classes)
     folder.strays  # walks all folders: what cannot be read is an error
     if not folder.ids:
@@ -593,14 +656,14 @@ def open_folder(
         assert folder.classes
         return folder, []
     except (ValueError, OSError) as error:
-        return Folder(path, Classes([str(k) for k in range(255)])), [Finding.of(error)]
+        return Folder(path, Classes([str(k) for k in range(255)])), [Diagnostic.of(error)]
 
 
 @dataclass
 class Checked:
     "What a check found, and what the masks hold."
 
-    findings: list[Finding]
+    diagnostics: list[Diagnostic]
     table: pd.DataFrame | None = None  # of pixel_table; None where classes or lists are unknown
 
 
@@ -614,7 +677,7 @@ def inspect_folder(
     batch=None,  # images per step, to compare with the lists
     progress=False,  # show a bar
     seed=0,  # of a drawn split
-    limit=20,  # findings of one kind that are listed one by one
+    limit=20,  # diagnostics of one kind that are listed one by one
 ) -> Checked:
     "Read every file that a run would read, report all that is wrong, and count the pixels of each class."
     folder, unknown = None, []
@@ -626,7 +689,7 @@ def inspect_folder(
             else resolve_split(folder, labelled, unlabelled, val, seed)
         )
     except (ValueError, OSError) as error:
-        return Checked([*unknown, Finding.of(error), *(judge_names(folder, labelled) if folder else [])])
+        return Checked([*unknown, Diagnostic.of(error), *(judge_names(folder, labelled) if folder else [])])
     seen = read_files(folder, split, progress)
     read = judge(folder, split, seen, crop)
     if unknown:  # then no class can be missed
@@ -640,6 +703,6 @@ def check_folder(
     path,  # dataset folder
     *args,
     **settings,  # as in inspect_folder
-) -> list[Finding]:
+) -> list[Diagnostic]:
     "Read every file that a run would read and report all that is wrong, before any training."
-    return inspect_folder(path, *args, **settings).findings
+    return inspect_folder(path, *args, **settings).diagnostics

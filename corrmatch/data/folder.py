@@ -41,6 +41,7 @@ from .splits import check_id
 
 
 # %% ../../nbs/reference/folders.ipynb #384bdd3e
+#| code-fold: true
 def voc_palette(
     n: int,  # classes
 ) -> tuple:  # n colours (r, g, b)
@@ -50,6 +51,7 @@ def voc_palette(
 
 
 # %% ../../nbs/reference/folders.ipynb #11264119
+#| code-fold: true
 @dataclass(frozen=True)
 class Classes:
     "Names, colours and ignore label of a dataset; they travel with it into every checkpoint."
@@ -97,6 +99,7 @@ class Classes:
 
 
 # %% ../../nbs/reference/folders.ipynb #c7a1d002
+#| code-fold: true
 def compare_classes(
     old: Classes,  # of a run, a checkpoint
     new: Classes,  # of the dataset it is given
@@ -106,16 +109,17 @@ def compare_classes(
     if len(a) != len(b):
         return [f"classes: {len(a)} then, {len(b)} now"]
     order = " (the same names in another order)" if set(a) == set(b) else ""
-    said = [f"class {k}: {m!r} then, {n!r} now{order}" for k, (m, n) in enumerate(zip(a, b)) if m != n]
+    lines = [f"class {k}: {m!r} then, {n!r} now{order}" for k, (m, n) in enumerate(zip(a, b)) if m != n]
     if old.ignore_index != new.ignore_index:
-        said.append(f"ignore_index: {old.ignore_index} then, {new.ignore_index} now")
+        lines.append(f"ignore_index: {old.ignore_index} then, {new.ignore_index} now")
     named = all(c.palette != voc_palette(len(c)) for c in (old, new))  # VOC's colours are given to who names none
     owner = dict(zip(old.palette, a)) if named else {}
     moved = [(c, owner[c], name) for c, name in zip(new.palette, b) if owner.get(c, name) != name]
-    return said or [f"colour {c}: {then!r} then, {now!r} now" for c, then, now in moved]
+    return lines or [f"colour {c}: {then!r} then, {now!r} now" for c, then, now in moved]
 
 
 # %% ../../nbs/reference/folders.ipynb #ebb52980
+#| code-fold: true
 VOC_CLASSES = Classes(
     (
         "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
@@ -170,6 +174,7 @@ CAMVID_CLASSES = Classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #ba8e59f5
+#| code-fold: true
 def label_image(
     labels,  # (H,W) class ids; 255 = ignored
     classes: Classes,  # colours
@@ -182,14 +187,15 @@ def label_image(
 
 
 # %% ../../nbs/reference/folders.ipynb #5f04088b
+#| code-fold: true
 def read_classes(
-    path,  # text file: `name` or `name r g b` per line; `ignore_index N` where it is not 255
+    path,  # text file: `name`, `name r g b` or `name,r,g,b` per line; `ignore_index N` where it is not 255
 ) -> Classes:
     "Read a `classes.txt`."
     names, palette, ignore = [], [], 255
     try:
         for line in Path(path).read_text(encoding="utf-8-sig").splitlines():
-            name, *colour = re.fullmatch(r"\s*(.*?)(?:\s+(\d+)\s+(\d+)\s+(\d+))?\s*", line).groups()
+            name, *colour = re.fullmatch(r"\s*(.*?)(?:[\s,]+(\d+)[\s,]+(\d+)[\s,]+(\d+))?\s*", line).groups()
             if found := re.fullmatch(r"ignore_index\s+(\d+)", name):
                 ignore = int(found[1])
             elif name:
@@ -204,6 +210,7 @@ def read_classes(
 
 
 # %% ../../nbs/reference/folders.ipynb #64537cb6
+#| code-fold: true
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")  # of images, in either case
 LIKE_IMAGES = (*ENDINGS, ".gif", ".heic", ".heif", ".avif", ".jp2", ".tga", ".ppm", ".dng", ".npy")  # to be told
 LAYOUTS = {  # name -> folder and endings of images, folders and ending of masks
@@ -214,6 +221,7 @@ LAYOUTS = {  # name -> folder and endings of images, folders and ending of masks
 
 
 # %% ../../nbs/reference/folders.ipynb #de6186b0
+#| code-fold: true
 def find_layout(
     root: Path,  # the dataset's folder
 ) -> str:  # a key of LAYOUTS
@@ -227,13 +235,14 @@ def find_layout(
     if layout := layout_of(root):
         return layout
     folders = sorted(d for d in root.iterdir() if d.is_dir())
-    inside = [f"did you mean {d}?" for d in folders if layout_of(d)]
+    inside = [f"did you mean {d}?" for d in (root.parent, *folders) if layout_of(d)]
     names = [f"call {d.name}/ {i}/" for d in folders for i, *_ in LAYOUTS.values() if d.name.lower() == i.lower()]
     todo = [*inside, *names, "put the images into one of them"]
     raise FileNotFoundError(f"{root}: no {wanted} in it; {todo[0]}")
 
 
 # %% ../../nbs/reference/folders.ipynb #c7a1d004
+#| code-fold: true
 FOREIGN = (".", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found")  # how names begin that no user gave
 
 
@@ -241,6 +250,8 @@ def walk_files(
     base,  # folder; nothing is found where there is none
 ) -> list[str]:  # names below it, with /, sorted
     "All files below a folder: hidden parts are skipped, links followed once, what cannot be read is an error."
+    if os.path.islink(base) and not os.path.exists(base):
+        raise FileNotFoundError(f"{base}: a link that leads nowhere; correct or remove it")
     top = os.path.realpath(base)
     seen, names = {top}, []
 
@@ -263,6 +274,7 @@ def walk_files(
 
 
 # %% ../../nbs/reference/folders.ipynb #c12aab8e
+#| code-fold: true
 def some(
     names: list[str],
     limit: int = 3,  # how many are named
@@ -296,6 +308,7 @@ def find_images(
 
 
 # %% ../../nbs/reference/folders.ipynb #33c24c8e
+#| code-fold: true
 def find_classes(
     root: Path,  # the dataset's folder
     layout: str,  # a key of LAYOUTS
@@ -305,13 +318,17 @@ def find_classes(
     if path.exists():
         return read_classes(path)
     if layout not in known:
+        near = [p.name for p in sorted(root.iterdir()) if re.search("class|label|names", p.name, re.I) and p.is_file()]
+        meant = [name for name in near if Path(name).stem.lower() not in ("labelled", "labeled", "unlabelled")]
+        todo = f"is it {meant[0]}? Then call it so: " if meant else ""
         raise FileNotFoundError(
-            f"{path}: there is no such file; write one class name per line into it, in the order of the ids"
+            f"{path}: there is no such file; {todo}write one class name per line into it, in the order of the ids"
         )
     return known[layout]
 
 
 # %% ../../nbs/reference/folders.ipynb #81664473
+#| code-fold: true
 def _bare(
     name: str,  # a file's name
 ) -> str:
@@ -383,6 +400,10 @@ class Folder:
     def _bare_ids(self) -> dict[str, str]:
         return {_bare(id): id for id in self.ids}
 
+    @cached_property
+    def _last_parts(self) -> dict[str, str]:
+        return {id.rsplit("/", 1)[-1].lower(): id for id in reversed(self.ids)}
+
     @property
     def ids(self) -> list[str]:
         "Ids of all images, sorted; an id is the path below the image folder without its ending."
@@ -401,7 +422,13 @@ class Folder:
 
     def near_mask(self, id: str) -> str | None:
         "A file that may be meant as an image's mask, but is not called so."
-        return self._nearby.get(_bare(id))
+        return self._nearby.get(_bare(id)) or self._nearby.get(_bare(id).rsplit("/", 1)[-1])
+
+    def meant_id(self, line: str) -> str | None:
+        "The image that a line of a list is meant for, if there is more in it than the id, or less."
+        name = re.split(r"[\s,;]+", line)[0].rsplit("/", 1)[-1].lower()
+        ending = next((e for e in self.endings if name.endswith(e.lower())), "")
+        return self._last_parts.get(name.removesuffix(ending.lower()))
 
     def near_id(
         self,
@@ -429,6 +456,7 @@ class Folder:
 
 
 # %% ../../nbs/reference/folders.ipynb #52cb98ba
+#| code-fold: true
 def why_unreadable(
     path: Path,
     error: Exception,  # of Pillow
@@ -446,6 +474,7 @@ def why_unreadable(
 
 
 # %% ../../nbs/reference/folders.ipynb #4892cb05
+#| code-fold: true
 _opening = threading.Lock()  # warning filters belong to the whole process
 
 
@@ -457,6 +486,8 @@ def _open(path) -> Image.Image:
         image = Image.open(path)
         if "exif" in image.info:
             image.getexif()
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # cameras add previews to theirs
+            warnings.warn(f"{image.n_frames} pictures in one file; the first is read")
     for note in notes:
         warnings.warn(f"{path}: {note.message}", note.category, stacklevel=3)
     return image
@@ -470,7 +501,9 @@ def open_image(
         raise ValueError(f"{path}: a pipe or a device, not a file; replace it or remove its id from the lists")
     try:
         with _open(path) as image:
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.format = image.format
+            return upright
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file; add it or remove its id from the lists") from None
     except Exception as error:
@@ -478,6 +511,7 @@ def open_image(
 
 
 # %% ../../nbs/reference/folders.ipynb #558f1e88
+#| code-fold: true
 def read_image(
     path,
 ) -> Image.Image:
@@ -490,6 +524,7 @@ def read_image(
 
 
 # %% ../../nbs/reference/folders.ipynb #4142ae97
+#| code-fold: true
 def wrong_labels(
     mask: Image.Image,  # mode L
     classes: Classes,
@@ -499,16 +534,19 @@ def wrong_labels(
 
 
 # %% ../../nbs/reference/folders.ipynb #79bd6744
+#| code-fold: true
 def read_mask(
     path,
     classes: Classes | None = None,  # to check the values against; their ignore label is read as 255
 ) -> Image.Image:  # mode L; the colours of a palette image in info["palette"]
-    "Read a mask as class ids from an 8-bit grey or palette image; anything else is refused."
+    "Read a mask as class ids from an 8-bit grey or palette image; anything else is an error."
     mask = open_image(path)
     if mask.mode not in ("L", "P"):
         raise ValueError(
             f"{path}: a mask of mode {mask.mode}; save it as 8-bit grey or palette PNG whose values are class ids"
         )
+    if mask.format in ("JPEG", "MPO"):
+        raise ValueError(f"{path}: inside it is a JPEG, which changes labels; save the mask anew as PNG")
     palette, mask = mask.getpalette(), Image.fromarray(np.array(mask))
     mask.info["palette"] = palette
     if classes is None:

@@ -53,7 +53,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
-from .check import Finding, check_image, find_list, shorten
+from .check import Diagnostic, check_image, find_list, shorten
 from corrmatch.data.folder import (
     CAMVID_CLASSES,
     CITYSCAPES_CLASSES,
@@ -72,6 +72,7 @@ from .splits import packaged, protocol, protocols, write_ids
 
 
 # %% ../../nbs/reference/prepare.ipynb #171a6b2a
+#| code-fold: true
 @dataclass(frozen=True)
 class Source:
     "What to fetch; nothing is fetched here."
@@ -114,6 +115,7 @@ SOURCES = {
 }
 
 # %% ../../nbs/reference/prepare.ipynb #74be47e4
+#| code-fold: true
 # of the 19 classes, in the order of their train ids
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
@@ -136,6 +138,7 @@ def to_train_ids(
 
 
 # %% ../../nbs/reference/prepare.ipynb #4c681672
+#| code-fold: true
 def write_train_ids(
     source: Path,  # *_gtFine_labelIds.png
     path: Path,  # the file to write
@@ -151,6 +154,7 @@ def write_train_ids(
 
 
 # %% ../../nbs/reference/prepare.ipynb #2081eb3f
+#| code-fold: true
 MAT_BYTES, MAT_UNPACKED = 2**20, 2**24  # files of SBD have a few thousand
 
 
@@ -179,6 +183,7 @@ def unpack(content: bytes) -> bytes:
 
 
 # %% ../../nbs/reference/prepare.ipynb #d03ec9ff
+#| code-fold: true
 def struct_fields(content: bytes) -> dict[str, bytes]:
     "The fields of a MATLAB struct by name; of another matrix none."
     (_, flags), _, _, *rest = blocks(content)
@@ -224,6 +229,7 @@ def read_sbd(
 
 
 # %% ../../nbs/reference/prepare.ipynb #5658552b
+#| code-fold: true
 def write_coarse(
     source: Path,  # cls/ID.mat or ID.png
     image: Path,  # the image it belongs to
@@ -245,6 +251,7 @@ def write_coarse(
 
 
 # %% ../../nbs/reference/prepare.ipynb #48c157cc
+#| code-fold: true
 def write_whole(path: Path, write):
     "Call `write(a path beside it)`, then rename: the file is whole or not there."
     part = path.with_name(f"{path.name}.part")
@@ -266,7 +273,7 @@ def write_missing(
     jobs: dict,  # file -> function that writes it to the path it is given
     name: str,  # beside the bar
     progress=False,  # show a bar
-) -> tuple[int, list[Finding]]:  # files written, what went wrong
+) -> tuple[int, list[Diagnostic]]:  # files written, what went wrong
     "Write the files that are not there yet, and leave the others alone."
     todo = [path for path in jobs if not path.exists()]
 
@@ -274,7 +281,7 @@ def write_missing(
         try:
             write_whole(path, jobs[path])
         except (ValueError, OSError) as error:
-            return Finding.of(error)
+            return Diagnostic.of(error)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
@@ -285,6 +292,7 @@ def write_missing(
 
 
 # %% ../../nbs/reference/prepare.ipynb #7a23dd81
+#| code-fold: true
 @dataclass
 class Prepared:
     "What there is now."
@@ -294,7 +302,7 @@ class Prepared:
     images: int = 0  # listed images that are there
     masks: int = 0  # listed masks that are there
     written: int = 0  # files that this call made
-    findings: list[Finding] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def __str__(self):
         return (
@@ -304,6 +312,7 @@ class Prepared:
 
 
 # %% ../../nbs/reference/prepare.ipynb #3a518d75
+#| code-fold: true
 def find_home(
     root: Path,  # what the user gave
     inside: str,  # sub-folder that tells the dataset
@@ -321,12 +330,12 @@ def lost(
     source: Source,
     note=lambda ids: "",  # what follows from it
     level: str = "error",
-) -> list[Finding]:
-    "One finding for all ids that something is missing for, or none."
+) -> list[Diagnostic]:
+    "One diagnostic for all ids that something is missing for, or none."
     if not (gone := [id for id in ids if id not in there]):
         return []
     return [
-        Finding(
+        Diagnostic(
             str(where),
             f"{len(gone):,} of {len(ids):,} {what} are missing: {some(gone)}{note(gone)}",
             str(source),
@@ -336,17 +345,18 @@ def lost(
 
 
 # %% ../../nbs/reference/prepare.ipynb #3aa66ddd
+#| code-fold: true
 def survey(
     folder: Folder,
     groups: dict,  # what the masks are called -> their ids, and the rest of what `lost` wants
     source: Source,  # of the images
     written: int = 0,  # files that were made
-    findings: tuple = (),  # what went wrong so far
+    diagnostics: tuple = (),  # what went wrong so far
 ) -> Prepared:
     "Compare the lists with what is there, and read some pairs."
     folder, ids = Folder(folder.root, folder.classes), [i for members, *_ in groups.values() for i in members]
     masked = {i for i in ids if i in folder.mask_files}  # looked up again: some are new
-    found = [*findings, *lost(folder.root, ids, folder.paths, "images", source)]
+    found = [*diagnostics, *lost(folder.root, ids, folder.paths, "images", source)]
     for what, (members, *rest) in groups.items():
         found += lost(folder.root, members, masked, what, *rest)
     pairs = [i for i in ids if i in folder.paths and i in masked]
@@ -359,13 +369,14 @@ def absent(home: Path, inside: str, classes: Classes, source: Source) -> Prepare
     return Prepared(
         home,
         classes,
-        findings=[
-            Finding(str(home), f"no {inside}/ in it" if home.is_dir() else "there is no such folder", str(source))
+        diagnostics=[
+            Diagnostic(str(home), f"no {inside}/ in it" if home.is_dir() else "there is no such folder", str(source))
         ],
     )
 
 
 # %% ../../nbs/reference/prepare.ipynb #ae603238
+#| code-fold: true
 def find_sbd(places) -> dict[str, Path]:
     "The masks of SBD by id, from the first place that has any: cls/ID.mat, or SegmentationClassAug/ID.png."
     for place in places:
@@ -384,6 +395,7 @@ def who_needs(ids: list[str]) -> str:
 
 
 # %% ../../nbs/reference/prepare.ipynb #2cd759a9
+#| code-fold: true
 def prepare_voc(
     root: Path,  # folder of VOC, or the one it was unpacked into
     sbd: Path | None = None,  # folder of SBD or of PNG masks; None: beside VOC
@@ -420,17 +432,18 @@ def prepare_voc(
 
 
 # %% ../../nbs/reference/prepare.ipynb #f8673af1
+#| code-fold: true
 def compare_train_ids(
     raw: Path,  # *_gtFine_labelIds.png
     made: Path,  # *_gtFine_labelTrainIds.png, perhaps not made by us
-) -> Finding | None:
+) -> Diagnostic | None:
     "Tell whether a file of train ids follows the table."
     try:
         wrong = (to_train_ids(np.asarray(read_mask(raw))) != np.asarray(read_mask(made))).sum()
     except (ValueError, OSError) as error:
-        return Finding.of(error)
+        return Diagnostic.of(error)
     if wrong:
-        return Finding(
+        return Diagnostic(
             str(made),
             f"{wrong:,} pixels do not follow the table of label and train ids",
             "move it away and prepare again, or use masks with these 19 classes",
@@ -458,6 +471,7 @@ def prepare_cityscapes(
 
 
 # %% ../../nbs/reference/prepare.ipynb #13450519
+#| code-fold: true
 def write_void(
     source: Path,  # mask with 11 for void
     path: Path,  # the file to write
@@ -495,6 +509,7 @@ def camvid_jobs(
 
 
 # %% ../../nbs/reference/prepare.ipynb #eb7ab104
+#| code-fold: true
 def prepare_camvid(
     root: Path,  # folder of CamVid, or the one above
     progress=False,  # show a bar
@@ -509,7 +524,7 @@ def prepare_camvid(
     folder = Folder(home)
     lists = {name: (find_list(folder, name) or [], n) for name, n in (("train", 367), ("val", 101))}
     found += [
-        Finding(
+        Diagnostic(
             str(folder.list_path(name)),
             f"{len(ids)} images, where the 11-class version has {n}",
             str(source),
@@ -522,6 +537,7 @@ def prepare_camvid(
 
 
 # %% ../../nbs/reference/prepare.ipynb #c7a1f004
+#| code-fold: true
 _ANIMALS = tuple(VOC_CLASSES.names.index(n) for n in "background cat cow dog horse person sheep".split())
 ANIMAL_CLASSES = Classes([VOC_CLASSES.names[k] for k in _ANIMALS], [VOC_CLASSES.palette[k] for k in _ANIMALS])
 ANIMAL_LISTS = ("train", "val", *(f"labelled_{n}" for n in (31, 65, 104, 222, 437)))
@@ -583,6 +599,7 @@ def prepare_animals(
 
 
 # %% ../../nbs/reference/prepare.ipynb #5c36984a
+#| code-fold: true
 def prepare(
     dataset: str,  # voc, cityscapes, camvid or voc_animals
     root,  # folder that the download was unpacked into

@@ -98,7 +98,7 @@ def write_ids(
     path,  # file to make
     ids: list[str],  # one per line
 ):
-    "Write a list file; what `read_ids` would refuse is refused here, and an existing file is not overwritten."
+    "Write a list file; what `read_ids` would refuse is an error here, and an existing file is not overwritten."
     if ids:
         parse_ids("\n".join(ids), str(path))
     try:

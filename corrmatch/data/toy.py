@@ -34,6 +34,7 @@ from .check import Classes, label_image
 from .splits import write_ids
 
 # %% ../../nbs/reference/toy.ipynb #bbcd0171
+#| code-fold: true
 TOY_CLASSES = Classes(
     ("background", "stripes", "checks", "dots", "rings", "waves"),
     ((70, 74, 82), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0)),
@@ -43,6 +44,7 @@ PRETRAINING = ("grid", "hexagons", "bricks", "sectors", "spiral", "triangles", "
 
 
 # %% ../../nbs/reference/toy.ipynb #d0c85fb0
+#| code-fold: true
 def pattern(
     kind: str,  # name of a texture
     u,
@@ -71,6 +73,7 @@ def pattern(
 
 
 # %% ../../nbs/reference/toy.ipynb #5d64357e
+#| code-fold: true
 def two_tones(rng, contrast: float, tint: float = 0.22) -> np.ndarray:  # (2,3) in 0..1
     "A dark and a light colour that differ in brightness by `contrast`; their hues have no meaning."
     base = rng.uniform(0.25, 0.75)
@@ -81,6 +84,7 @@ def two_tones(rng, contrast: float, tint: float = 0.22) -> np.ndarray:  # (2,3) 
 
 
 # %% ../../nbs/reference/toy.ipynb #4f70c4ea
+#| code-fold: true
 def blob(rng, size: int, radius: float) -> np.ndarray:  # (size,size) bool
     "A random roundish shape."
     cy, cx = rng.uniform(0.1, 0.9, 2) * size
@@ -91,6 +95,7 @@ def blob(rng, size: int, radius: float) -> np.ndarray:  # (size,size) bool
 
 
 # %% ../../nbs/reference/toy.ipynb #9128ec47
+#| code-fold: true
 def textured(rng, where, kind: str, period, contrast, tint) -> np.ndarray:  # (size,size,3)
     "A texture in two random tones, turned at random, its origin near the middle of the shape `where`."
     angle, p = rng.uniform(0, 2 * np.pi), rng.uniform(*period)
@@ -109,6 +114,7 @@ def smooth_noise(rng, size: int, cells: int) -> np.ndarray:  # (size,size) in ab
 
 
 # %% ../../nbs/reference/toy.ipynb #13900b9f
+#| code-fold: true
 def colour_cast(rng, image, s):
     "Each channel gets its own gain."
     return image * np.exp(s * rng.normal(0, 0.35, 3))  # each channel has its gain
@@ -141,6 +147,7 @@ def defocus(rng, image, s):
 
 
 # %% ../../nbs/reference/toy.ipynb #16a159d5
+#| code-fold: true
 NUISANCES = (colour_cast, shadow, gamma, haze, defocus, grain)  # in this order
 
 
@@ -152,6 +159,7 @@ def light(rng, image: np.ndarray, strength: float) -> np.ndarray:  # uint8
 
 
 # %% ../../nbs/reference/toy.ipynb #f4e87359
+#| code-fold: true
 def scene(
     rng: np.random.Generator,
     size: int = 96,
@@ -182,6 +190,7 @@ def scene(
 
 
 # %% ../../nbs/reference/toy.ipynb #27f4af78
+#| code-fold: true
 def make_toy(
     root,  # folder to make; must not exist yet
     labelled: int = 16,  # images with a mask to learn from

@@ -7,6 +7,9 @@ __all__ = [
     "MEAN",
     "STD",
     "BOXES",
+    "OPERATIONS",
+    "STRONG",
+    "Box",
     "seeded",
     "uniform",
     "integer",
@@ -20,6 +23,7 @@ __all__ = [
     "cutmix_box",
     "epoch_order",
     "three_boxes",
+    "random_operations",
     "Views",
     "TrainingViews",
     "cutout",
@@ -42,6 +46,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 from .check import Folder, read_listed, read_mask, read_pair
 from .splits import Split
+from ..nn.cutmix import beta_box, half_box, wide_box
 
 
 # %% ../../nbs/book/03_views.ipynb #0c09d233
@@ -206,19 +211,60 @@ def three_boxes(
     return mask
 
 
-BOXES = {"area": cutmix_box, "three": three_boxes}  # rules of the CutMix box
+BOXES = {  # rules of the CutMix box
+    "area": cutmix_box,
+    "three": three_boxes,
+    "half": half_box,
+    "wide": wide_box,
+    "beta": beta_box,
+    "beta_small": partial(beta_box, shape=(8, 2)),
+}
 
+# %% ../../nbs/book/03_views.ipynb #bc74724f
+#| code-fold: true
+OPERATIONS = {  # photometric operations of AugSeg -> function, smallest and largest strength
+    "identity": (lambda image, strength: image, 0, 1),
+    "autocontrast": (lambda image, strength: TF.autocontrast(image), 0, 1),
+    "equalise": (lambda image, strength: TF.equalize(image), 0, 1),
+    "blur": (lambda image, strength: image.filter(ImageFilter.GaussianBlur(strength)), 0.1, 2.0),
+    "contrast": (TF.adjust_contrast, 0.05, 0.95),
+    "sharpness": (TF.adjust_sharpness, 0.05, 0.95),
+    "colour": (TF.adjust_saturation, 0.05, 0.95),
+    "brightness": (TF.adjust_brightness, 0.05, 0.95),
+    "hue": (TF.adjust_hue, 0.0, 0.5),
+    "posterise": (lambda image, strength: TF.posterize(image, round(strength)), 4, 8),
+    "solarise": (TF.solarize, 1, 256),
+}
+
+
+def random_operations(
+    image: Image.Image,
+    most: int = 3,  # operations at most
+) -> Image.Image:
+    "From one to `most` operations in a row, each drawn from all of them with a strength of its own (AugSeg)."
+    for name in [list(OPERATIONS)[integer(0, len(OPERATIONS) - 1)] for _ in range(integer(1, most))]:
+        operation, *ends = OPERATIONS[name]
+        image = operation(image, uniform(*ends))
+    return image
+
+
+STRONG = {"jitter": strong_view(), "operations": random_operations}  # kinds of photometric augmentation
 
 # %% ../../nbs/book/03_views.ipynb #c069c39d
+Box = Literal["area", "three", "half", "wide", "beta", "beta_small"]  # names of BOXES
+
+
 @dataclass(frozen=True)
 class Views:
     "What a method wants of each image."
 
     unlabelled: bool = True  # unlabelled images at all
     strong: int = 1  # strong views of an unlabelled crop, each with a box of its own
-    box: Literal["area", "three"] | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
+    box: Box | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
     labelled_strong: bool = False  # a strong view of the labelled crop, too
     pseudo: bool = False  # unlabelled images as labelled ones: pseudo-labels, and a strong view with cutout
+    photometric: Literal["jitter", "operations"] = "jitter"  # kind of the strong views
+    labelled_box: Box | None = None  # rule of a box for pixels of the labelled crop; a number from 0 to 1 comes with it
 
 
 # %% ../../nbs/book/03_views.ipynb #1669d8cd
@@ -253,7 +299,7 @@ class TrainingViews(Dataset):
             raise ValueError("the labelled list is empty; at least one image needs a mask")
         self.folder, self.split, self.crop, self.partner, self.scale = folder, split, crop, partner, scale
         self.seed, self.epoch, self.rank, self.world = seed, epoch, rank, world
-        self.strong, self.views, self._order = strong or strong_view(), views, (None, None)
+        self.strong, self.views, self._order = strong or STRONG[views.photometric], views, (None, None)
 
     def __len__(self):
         return len(self.split.unlabelled or self.split.labelled) // self.world
@@ -280,6 +326,9 @@ class TrainingViews(Dataset):
             return item
         picture, item["id_u"] = read_listed(self.folder, u_ids[i]), u_ids[i]
         item |= self.crop_of(picture, "first", self.seed, self.epoch, i, u_ids[i])
+        if self.views.labelled_box:
+            with seeded("labelled", "box", self.seed, self.epoch, i, u_ids[i]):
+                item |= {"box_x": BOXES[self.views.labelled_box](self.crop), "draw_x": torch.rand(())}
         if self.partner == "crop" and self.views.box:
             second = self.crop_of(picture, "second", self.seed, self.epoch, i, u_ids[i])
             item |= {f"{k.removesuffix('_u')}_mix": v for k, v in second.items() if not k.startswith("box")}

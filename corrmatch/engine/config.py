@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = [
     "FREE",
+    "LISTS",
     "home",
     "DataConfig",
     "OptimConfig",
     "SystemConfig",
     "method_config",
     "Config",
-    "cells",
+    "map_side",
     "to_dict",
     "from_dict",
     "differences",
@@ -30,6 +31,7 @@ from ..settings import need
 
 
 # %% ../../nbs/reference/config.ipynb #ad9aa441
+#| code-fold: true
 def home(path):
     "A path that begins with `~`, written out; everything else as it is."
     return os.path.expanduser(path) if isinstance(path, str) and path.startswith("~") else path
@@ -62,10 +64,10 @@ class DataConfig:
 # %% ../../nbs/reference/config.ipynb #57cfeac4
 @dataclass
 class OptimConfig:
-    "SGD with a polynomial rate."
+    "SGD with a polynomial learning rate."
 
-    lr: float = 0.001  # base rate of the encoder
-    head_factor: float = 10.0  # the head's rate is this times the base rate
+    lr: float = 0.001  # base learning rate, of the encoder
+    head_factor: float = 10.0  # the head's learning rate is this times the base one
     momentum: float = 0.9  # of SGD
     weight_decay: float = 1e-4  # on all parameters
     power: float = 0.9  # of the polynomial decay
@@ -78,6 +80,7 @@ class OptimConfig:
 
 
 # %% ../../nbs/reference/config.ipynb #ad22cefa
+#| code-fold: true
 @dataclass
 class SystemConfig:
     "The machine: how the numbers are computed."
@@ -88,7 +91,7 @@ class SystemConfig:
     compile: bool = False  # torch.compile for encoder and decoder
     recompute: bool = False  # activation checkpointing of the encoder
     fused: bool = False  # one kernel for the optimiser
-    accumulate: int = 1  # parts in which a process sees its share of the batch
+    accumulate: int = 1  # parts in which a process sees its share of the batch; batch norm and divisors are of a part
     timeout: float = 1800.0  # seconds after which a silent process among several is given up
     skip_bad_steps: int = 0  # steps that may be left out where a loss or gradient is not finite, before the run stops
 
@@ -122,6 +125,7 @@ def method_config(
 
 
 # %% ../../nbs/reference/config.ipynb #9d200662
+#| code-fold: true
 @dataclass
 class Config:
     "Everything a run needs; the defaults are the paper's values for Pascal VOC."
@@ -157,12 +161,13 @@ class Config:
 
 
 # %% ../../nbs/reference/config.ipynb #07bce115
-def cells(config: Config) -> int:
-    "Cells along a side of the feature map of a crop: h = w in Eq. 4."
+def map_side(config: Config) -> int:
+    "Positions along a side of the feature map of a crop: h = w in Eq. 4."
     return -(-config.data.crop // config.model.output_stride)
 
 
 # %% ../../nbs/reference/config.ipynb #ef7a9621
+#| code-fold: true
 def to_dict(config) -> dict:
     "The settings of a run as plain values; the method's name stands with its settings."
     values = settings.plain(config)
@@ -181,9 +186,13 @@ def from_dict(kind: type, values: dict):
     )
 
 
-def differences(old: dict, new: dict) -> list[str]:
+def differences(
+    old: dict,
+    new: dict,
+    free=(),  # more settings that may differ
+) -> list[str]:
     "What differs between two runs' settings, but for those that are free to change; one readable line each."
-    return settings.changes_of(old, new, FREE)
+    return settings.changes_of(old, new, FREE.union(free))
 
 
 # %% ../../nbs/reference/config.ipynb #9da352a6
@@ -199,11 +208,12 @@ FREE = {
     "save_every",
     "out",
 }
+LISTS = {"data.labelled", "data.unlabelled", "data.val"}  # what they name is compared by its ids, whatever its path
 
 
 # %% ../../nbs/reference/config.ipynb #c9961c0d
 def describe(config: Config) -> list[str]:
-    "Every setting of a run as `name = value` lines, and what the batch means for the rate."
+    "Every setting of a run as `name = value` lines, and what the batch means for the learning rate."
 
     def lines(values, prefix=""):
         for key, value in values.items():

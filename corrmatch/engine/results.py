@@ -7,8 +7,13 @@ __all__ = [
     "finish",
     "out_of",
     "packaged_runs",
+    "find_checkpoint",
+    "read_checkpoint",
     "load_method",
     "load_run",
+    "need_classes",
+    "data_of",
+    "scored_views",
     "validation_views",
     "score_run",
     "score_table",
@@ -18,19 +23,20 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/results.ipynb #388c94e5
-import json, statistics
+import statistics
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 import pandas as pd
 from .config import Config, from_dict
-from ..data.check import Classes
+from ..data.check import Classes, Folder, compare_classes
 from .evaluation import evaluate_views
-from .runs import load_checkpoint, read_log
+from .runs import load_checkpoint, read_json, read_log
 from .state import build_method
 from ..methods import Method
 from ..models.base import Segmenter
-from .trainer import Result, open_data, train
+from .trainer import Result, find_root, open_data, train
+from ..data.splits import Split
 from ..data.views import MEAN, STD, EvaluationViews
 
 
@@ -56,12 +62,11 @@ def packaged_runs() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.pt"))}
 
 
-def load_method(
+def find_checkpoint(
     run,  # run folder, a checkpoint file, or a name in `packaged_runs()`
     which: str = "best",  # best or last checkpoint of a run folder
-    device="cpu",
-) -> tuple[Method, Classes, Config]:
-    "The method of a run as it was trained, with the classes and settings stored beside its weights."
+) -> Path:
+    "The file that is meant."
     run = Path(run)
     if not run.exists():
         run = packaged_runs().get(str(run), run)
@@ -71,11 +76,33 @@ def load_method(
             f"comes with the package ({', '.join(packaged_runs()) or 'none does'})"
         )
     path = run if run.is_file() else run / f"{which}.pt"
-    if which == "best" and not path.exists():
-        path = run / "last.pt"  # a run without validation images has no best
+    return path if which != "best" or path.exists() else run / "last.pt"  # without validation images there is no best
+
+
+def read_checkpoint(
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
+    device="cpu",
+) -> dict:
+    "What a checkpoint of a run holds; other files are an error."
+    path = find_checkpoint(run, which)
     state = load_checkpoint(path, device)
-    if (found := state.get("preprocessing")) != (here := {"mean": list(MEAN), "std": list(STD)}):
-        raise ValueError(f"{path}: trained on images normalised with {found}, this version uses {here}")
+    if lacking := {"classes", "config", "method", "preprocessing"}.difference(state if isinstance(state, dict) else ()):
+        raise ValueError(
+            f"{path}: no checkpoint of a run, for it has no {min(lacking)}; give a run folder or a file of one"
+        )
+    return state
+
+
+def load_method(
+    run,  # run folder, a checkpoint file, or a name in `packaged_runs()`
+    which: str = "best",  # best or last checkpoint of a run folder
+    device="cpu",
+) -> tuple[Method, Classes, Config]:
+    "The method of a run as it was trained, with the classes and settings stored beside its weights."
+    run, state = Path(run), read_checkpoint(run, which, device)
+    if (found := state["preprocessing"]) != (here := {"mean": list(MEAN), "std": list(STD)}):
+        raise ValueError(f"{run}: trained on images normalised with {found}, this version uses {here}")
     classes, config = Classes.from_dict(state["classes"]), from_dict(Config, state["config"])
     config.out = str(out_of(run, config.name)) if run.is_dir() else config.out
     method = build_method(config, len(classes), load=False).to(device)
@@ -94,6 +121,48 @@ def load_run(
 
 
 # %% ../../nbs/reference/results.ipynb #eaec228e
+def need_classes(
+    trained: Classes,  # of a run
+    folder: Folder,  # a dataset
+):
+    "Refuse a dataset whose class ids mean something else than those of the network."
+    if changed := compare_classes(trained, folder.classes):
+        raise ValueError(
+            f"{folder.root}: not the classes that the network was trained on ({'; '.join(changed)}). "
+            f"Give the folder a classes.txt with {', '.join(trained.names)} in this order"
+        )
+
+
+def data_of(
+    run,  # run folder, or a checkpoint file
+    which: str = "best",  # best or last checkpoint of a run folder
+    root=None,  # another place of the dataset than the one trained on
+) -> tuple[Folder, Split]:
+    "The dataset of a run, and the lists that its checkpoint holds: no list file is read again."
+    state = read_checkpoint(run, which)
+    config = from_dict(Config, state["config"])
+    config.out = str(out_of(Path(run), config.name)) if Path(run).is_dir() else config.out
+    config.data = replace(config.data, check=False, root=str(root or config.data.root))
+    lists = state.get("lists")
+    folder, split = (Folder(find_root(config)), Split(**lists)) if lists else open_data(config)
+    need_classes(Classes.from_dict(state["classes"]), folder)
+    return folder, split
+
+
+def scored_views(
+    run,  # as in data_of
+    which: str = "best",
+    root=None,
+) -> EvaluationViews:
+    "The validation images of a run, as its checkpoint lists them."
+    folder, split = data_of(run, which, root)
+    if not split.val:
+        raise ValueError(
+            f"{run}: the run has no validation images; give a folder with --root, or train with a list in --data.val"
+        )
+    return EvaluationViews(folder, split.val)
+
+
 def validation_views(
     config: Config,
     root=None,  # another place of the dataset than the one trained on
@@ -121,9 +190,8 @@ def score_run(
 ) -> pd.Series:  # IoU of each class and their mean, %
     "Evaluate a run on its validation images."
     net, classes, config = load_run(run, which, device)
-    matrix = evaluate_views(
-        net, validation_views(config, root), classes, mode or config.mode, config.data.crop, progress
-    )
+    views = scored_views(run, which, root)
+    matrix = evaluate_views(net, views, classes, mode or config.mode, config.data.crop, progress)
     return pd.Series(dict(zip(classes.names, (100 * matrix.iou).tolist())) | {"mIoU": 100 * matrix.miou})
 
 
@@ -153,7 +221,7 @@ def collect(
     "Name, seed, steps, commit, last and best mIoU (%) and seconds of runs, from their files."
     rows = []
     for run in map(Path, runs):
-        config, environment = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "environment"))
+        config, environment = (read_json(run / f"{name}.json") for name in ("config", "environment"))
         log, scores = read_log(run), read_log(run, "scores.csv")
         earlier = [spent(read_log(stage.parent)) for stage in run.glob("*/log.csv")]  # trainings before the last one
         rows.append(

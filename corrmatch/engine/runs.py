@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "BEGUN",
+    "need_folder",
     "open_run",
     "write_atomic",
     "save_json",
@@ -30,9 +31,19 @@ from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
 import torch
+from ..data.folder import Classes, compare_classes
 
 # %% ../../nbs/reference/runs.ipynb #a7964247
+#| code-fold: true
 BEGUN = {".lock", "environment.json", "last.pt", "last.pt.previous"}  # what a start leaves before it is a run
+
+
+def need_folder(path) -> Path:
+    "Refuse a folder, or a file to be written, that lies below a file."
+    path = Path(path)
+    if file := next((p for p in path.parents if p.is_file()), None):
+        raise NotADirectoryError(f"{path}: {file} is a file and no folder; choose another place")
+    return path
 
 
 def open_run(
@@ -40,7 +51,7 @@ def open_run(
     resume=False,  # continue the run that is there
 ) -> Path:
     "Name the run folder; refuse one that already holds a run unless it is to be resumed."
-    folder = Path(folder)
+    folder = need_folder(folder)
     holds_run = (folder / "config.json").exists()
     if resume and not holds_run:
         raise FileNotFoundError(
@@ -71,7 +82,7 @@ REMEDIES = {
 
 @contextmanager
 def writing(path):
-    "A write that fails is said in one line: which file, why, what to do."
+    "A write that fails is an error of one line: which file, why, what to do."
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -93,6 +104,7 @@ def writing(path):
 
 
 # %% ../../nbs/reference/runs.ipynb #519ad8a4
+#| code-fold: true
 def write_atomic(path, write):
     "Call `write(temporary path)`, then rename: a reader sees the old file or the new one, never half of one."
     path, part = Path(path), Path(f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part")  # nobody else's
@@ -126,6 +138,7 @@ def save_json(path, value):
 
 
 # %% ../../nbs/reference/runs.ipynb #5f0ac1f0
+#| code-fold: true
 def read_json(path):
     "Read a JSON file; one that is none is named."
     try:
@@ -144,8 +157,8 @@ def process_start(pid: int) -> str | None:
             return None
         return None if state in "ZX" else rest[18]
     if shutil.which("ps"):
-        said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
-        return said.stdout.strip() or None
+        done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+        return done.stdout.strip() or None
     return ""
 
 
@@ -198,11 +211,12 @@ def take_lock(lock: Path):
 
 
 # %% ../../nbs/reference/runs.ipynb #5f0ac1d3
+#| code-fold: true
 @contextmanager
 def locked(
     folder,  # the run folder; made if it is not there, and removed again if nothing was put into it
 ):
-    "Hold a run folder: another process is refused, a dead one holds nothing."
+    "Hold a run folder: another process gets an error, a dead one holds nothing."
     folder = Path(folder)
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     take_lock(lock := folder / ".lock")
@@ -219,6 +233,7 @@ def locked(
 
 
 # %% ../../nbs/reference/runs.ipynb #629dcdd6
+#| code-fold: true
 def check_plain(
     value,  # what goes into a checkpoint
     name="state",  # what to call it in a message
@@ -240,6 +255,7 @@ def check_plain(
 
 
 # %% ../../nbs/reference/runs.ipynb #2d26abd8
+#| code-fold: true
 def save_checkpoint(
     state: dict,  # tensors, numbers, texts, lists and dicts only
     path,  # e.g. runs/toy/last.pt
@@ -259,6 +275,7 @@ def save_checkpoint(
 
 
 # %% ../../nbs/reference/runs.ipynb #1543c116
+#| code-fold: true
 def load_checkpoint(
     path,  # the checkpoint
     map_location="cpu",  # where its tensors go
@@ -284,6 +301,7 @@ def load_checkpoint(
 
 
 # %% ../../nbs/reference/runs.ipynb #3d84f098
+#| code-fold: true
 def append_row(path, row: dict):
     "Append one row to a CSV file; the first row writes the header, later rows must have the same columns."
     path = Path(path)
@@ -306,15 +324,20 @@ def append_row(path, row: dict):
 
 
 # %% ../../nbs/reference/runs.ipynb #ef6a9b90
+#| code-fold: true
 def read_log(folder, name="log.csv") -> pd.DataFrame:
     "The log of a run as a table, indexed by step."
     path = Path(folder) / name
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such log; give the folder of a run that has written one")
-    return pd.read_csv(path, index_col="step")
+    try:
+        return pd.read_csv(path, index_col="step")
+    except ValueError as error:
+        raise ValueError(f"{path}: no log of a run ({' '.join(str(error).split())}); bring back a whole one") from None
 
 
 # %% ../../nbs/reference/runs.ipynb #4c0c4dfb
+#| code-fold: true
 def trim_rows(path, step: int):
     "Drop the rows of a CSV log that lie after a step: a resumed run writes them again."
     path = Path(path)
@@ -327,6 +350,7 @@ def trim_rows(path, step: int):
 
 
 # %% ../../nbs/reference/runs.ipynb #dee67f00
+#| code-fold: true
 def environment() -> dict:
     "Versions, commit and device: what a number was made with."
 
@@ -360,18 +384,13 @@ def commit(clone: Path) -> str:
 
 
 # %% ../../nbs/reference/runs.ipynb #333cd065
+#| code-fold: true
 def changes(
-    then: dict,  # of the checkpoint: class names, ids of each list, environment
+    then: dict,  # of the checkpoint: classes, ids of each list, environment
     now: dict,  # the same, of today
 ) -> tuple[list[str], list[str]]:  # what would make it another run; what may change the last digits
     "What has changed around a run since its checkpoint, a line each; only what the checkpoint says is compared."
-    wrong, (a, b) = [], ((d.get("classes") or now["classes"] for d in (then, now)))
-    if len(a["names"]) != len(b["names"]):
-        wrong.append(f"classes: {len(a['names'])} then, {len(b['names'])} now")
-    else:
-        wrong += [f"class {k}: {m!r} then, {n!r} now" for k, (m, n) in enumerate(zip(a["names"], b["names"])) if m != n]
-    if a["ignore_index"] != b["ignore_index"]:
-        wrong.append(f"ignore_index: {a['ignore_index']} then, {b['ignore_index']} now")
+    wrong = compare_classes(*(Classes.from_dict(d.get("classes") or now["classes"]) for d in (then, now)))
     for name, ids in now["lists"].items():
         old, new = (list(x) for x in (then.get("lists", now["lists"])[name], ids))
         parts = [
@@ -390,6 +409,7 @@ def changes(
 
 
 # %% ../../nbs/reference/runs.ipynb #bfb636b3
+#| code-fold: true
 def find_device(name: str = "auto") -> torch.device:
     "`auto`: the GPU if there is one; or cpu, cuda, cuda:1, mps."
     if name == "auto":

@@ -9,13 +9,13 @@ __all__ = [
     "make_optimizers",
     "ids_of",
     "bad_step",
-    "Record",
+    "MetricLogger",
     "build_method",
     "set_up",
     "TrainState",
     "split_batch",
     "Rollback",
-    "left_out",
+    "skip_if_not_finite",
     "gradients",
     "training_step",
 ]
@@ -25,7 +25,7 @@ import copy, math, time, warnings
 from contextlib import nullcontext
 import torch
 from .config import Config, OptimConfig
-from .processes import Processes, share
+from .processes import Processes, wrap_ddp
 from ..methods import Method, methods
 from ..methods.base import Clock, Losses, step_seed
 from ..models.base import Segmenter
@@ -34,13 +34,13 @@ from ..models.build import build_segmenter
 
 # %% ../../nbs/reference/state.ipynb #30f5e65f
 def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
-    "The rate of optimiser step `step` (0-based); it lags one step behind, as the authors set it after their step."
+    "The learning rate of optimiser step `step` (0-based); one step late, as the authors set it after their step."
     return base * (1 - max(step - 1, 0) / total) ** power
 
 
 # %% ../../nbs/reference/state.ipynb #91be15f9
 def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.SGD]:
-    "SGD for each optimiser that the method names, with a rate for each group."
+    "SGD for each optimiser that the method names, with a learning rate for each group."
     return {
         name: torch.optim.SGD(
             groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
@@ -68,11 +68,12 @@ def bad_step(step: int, losses: dict, ids: list) -> str:
 
 
 # %% ../../nbs/reference/state.ipynb #945a6f08
-class Record:
+#| code-fold: true
+class MetricLogger:
     "Losses since the last row of the log."
 
-    def __init__(self, me: Processes = Processes()):
-        self.me, self.steps, self.start = me, [], time.time()
+    def __init__(self, dist: Processes = Processes()):
+        self.dist, self.steps, self.start = dist, [], time.time()
 
     def add(self, step: int, losses: dict, ids: list):
         if losses:
@@ -93,7 +94,7 @@ class Record:
 
     def joined(self) -> torch.Tensor:  # (steps, terms)
         "The same, as the mean over all processes."
-        return self.me.reduce(self.values(), "mean")
+        return self.dist.reduce(self.values(), "mean")
 
     def means(self) -> dict:
         "Mean of each term since the last row, over all processes; begins anew."
@@ -140,15 +141,16 @@ def set_up(method: Method, config: Config, device) -> Method:
 
 
 # %% ../../nbs/reference/state.ipynb #1b1ffe13
+#| code-fold: true
 class TrainState:
     "Everything that changes while a run trains."
 
-    def __init__(self, config: Config, num_classes: int, me: Processes = Processes(), load=True):
+    def __init__(self, config: Config, num_classes: int, dist: Processes = Processes(), load=True):
         torch.manual_seed(step_seed("weights", config.seed))
-        self.method = set_up(build_method(config, num_classes, load), config, me.device)
-        self.model = share(self.method, me)  # the same method, as the step calls it
+        self.method = set_up(build_method(config, num_classes, load), config, dist.device)
+        self.model = wrap_ddp(self.method, dist)  # the same method, as the step calls it
         self.optimizers = make_optimizers(self.method, config.optim, config.system.fused)
-        self.record = Record(me)
+        self.record = MetricLogger(dist)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
         self.logs = {}  # diagnostics of the last step that was not left out
@@ -159,7 +161,7 @@ class TrainState:
         return self.method.predictor
 
     def state_dict(self) -> dict:
-        "Everything, as plain values; what is not finite is refused, so it never replaces a sound checkpoint."
+        "Everything, as plain values; what is not finite is an error, so it never replaces a sound checkpoint."
         state = {name: getattr(self, name) for name in ("step", "scored", "skipped", "last", "best")}
         state |= {"method": self.method.state_dict(), "record": self.record.state_dict()}
         state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
@@ -209,17 +211,19 @@ class Rollback:
 
 
 # %% ../../nbs/reference/state.ipynb #8cd5daf8
-def left_out(state: TrainState, losses: dict, batch: dict, config: Config, before: Rollback, me: Processes) -> bool:
+def skip_if_not_finite(
+    state: TrainState, losses: dict, batch: dict, config: Config, before: Rollback, dist: Processes
+) -> bool:
     "Leave the step out if its loss or a gradient is not finite, on any process; too many stop the run."
     grads = [p.grad for p in state.method.parameters() if p.grad is not None]
-    if not me.any(not (losses["total"] + torch.nn.utils.get_total_norm(grads)).isfinite().item()):
+    if not dist.any(not (losses["total"] + torch.nn.utils.get_total_norm(grads)).isfinite().item()):
         return False
     before.restore(state)
     state.skipped += 1
-    said, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
+    message, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
     if state.skipped > most:
-        raise FloatingPointError(f"{said}. Left out before it: {most}; system.skip_bad_steps allows no more")
-    warnings.warn(f"{said}. The step is left out ({state.skipped} of at most {most})")
+        raise FloatingPointError(f"{message}. Left out before it: {most}; system.skip_bad_steps allows no more")
+    warnings.warn(f"{message}. The step is left out ({state.skipped} of at most {most})")
     return True
 
 
@@ -241,21 +245,23 @@ def training_step(
     state: TrainState,
     batch: dict,
     config: Config,
-    total: int,  # steps of the whole run, for rates and ramps
+    total: int,  # steps of the whole run, for learning rates and ramps
     per_epoch: int = 1,  # steps of an epoch
-    me: Processes = Processes(),
+    dist: Processes = Processes(),
 ) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
-    "One step of the run: for each phase rates, losses, backward, optimiser, and what follows it."
-    torch.manual_seed(step_seed("step", config.seed, state.step, me.rank))
-    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, me)
+    "One step of the run: learning rates; for each phase what precedes it, losses, backward, optimiser, what follows."
+    torch.manual_seed(step_seed("step", config.seed, state.step, dist.rank))
+    clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist, state.optimizers)
     before = Rollback(state) if config.system.skip_bad_steps else None
     terms, logs = {}, {}
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, config.optim.power)
-    for phase in state.method.phases:
+            power = group.get("power", config.optim.power)
+            group["lr"] = poly_lr(config.optim.lr * group["factor"], state.step, total, power)
+    for phase in state.method.phases_at(clock):
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
+        state.method.before(phase, clock)
         try:
             losses = gradients(state, phase, batch, clock)
         except FloatingPointError as error:
@@ -264,11 +270,13 @@ def training_step(
             raise FloatingPointError(
                 f"step {state.step + 1}: {error}; images of the batch: {images}. The training has diverged. {ADVICE}"
             ) from None
-        if before and left_out(state, losses.terms, batch, config, before, me):
+        if before and skip_if_not_finite(state, losses.terms, batch, config, before, dist):
             terms, logs = {}, {}
             break
         state.optimizers[state.method.optimizer_of(phase)].step()
         state.method.after(phase, clock)
+        if terms:
+            losses.terms["total"] = losses.terms["total"] + terms["total"]
         terms, logs = terms | losses.terms, logs | losses.logs
     state.step += 1
     state.logs = logs if terms else state.logs

@@ -7,29 +7,30 @@ __all__ = [
     "GUARD",
     "NO_MEMORY",
     "DataError",
+    "find_root",
     "open_data",
     "need_guard",
-    "plainly",
+    "readable_errors",
     "share_of",
-    "Plan",
+    "RunContext",
     "to_device",
-    "make_plan",
+    "make_context",
     "log_row",
-    "board",
+    "tensorboard_writer",
     "write",
     "score",
     "Result",
     "Interrupt",
     "Stopped",
-    "surroundings",
+    "run_metadata",
     "save",
     "restore",
     "enough_memory",
     "rehearse",
     "ready",
-    "begin",
+    "start_run",
     "withdraw",
-    "keep_score",
+    "validate",
     "earlier_stages",
     "one_training",
     "train",
@@ -44,7 +45,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from tqdm.auto import tqdm
-from .config import Config, differences, from_dict, to_dict
+from .config import LISTS, Config, differences, from_dict, to_dict
 from ..data.check import Folder, check_folder, resolve_split
 from .evaluation import evaluate_views, evaluating, pseudo_label_counts
 from .processes import Processes, processes
@@ -73,11 +74,16 @@ from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, Traini
 # %% ../../nbs/book/10_trainer.ipynb #43419655
 #| code-fold: true
 class DataError(ValueError):
-    "The data has errors: one line per finding."
+    "The data has errors: one line per diagnostic."
 
 
 # %% ../../nbs/book/10_trainer.ipynb #f99d2093
 #| code-fold: true
+def find_root(config: Config) -> Path:
+    "The folder of the dataset; the embedded one lies beside the runs."
+    return Path(config.out) / "data" / "toy" if config.data.root == "toy" else Path(config.data.root).expanduser()
+
+
 def open_data(
     config: Config,
     progress: bool = False,  # show a bar while files are checked
@@ -86,7 +92,9 @@ def open_data(
     d = config.data
     if not d.root:
         raise DataError("data.root is not set: give the folder of the dataset, e.g. --data.root VOCdevkit/VOC2012")
-    root = Path(config.out) / "data" / "toy" if d.root == "toy" else Path(d.root).expanduser()
+    root = find_root(config)
+    if d.root == "toy" and Path("toy").is_dir():
+        warnings.warn("data.root toy is the embedded dataset; for the folder of this name write ./toy")
     if d.root == "toy" and not (root / "classes.txt").exists():
         try:
             make_toy(root)
@@ -94,12 +102,12 @@ def open_data(
             if not (root / "classes.txt").exists():
                 raise
     if d.check:
-        findings = check_folder(
+        diagnostics = check_folder(
             root, d.labelled, d.unlabelled, d.val, crop=d.crop, batch=config.batch, progress=progress, seed=config.seed
         )
-        if errors := [str(f) for f in findings if f.level == "error"]:
+        if errors := [str(f) for f in diagnostics if f.level == "error"]:
             raise DataError("\n".join(errors))
-        for f in findings:
+        for f in diagnostics:
             warnings.warn(str(f).removeprefix("warning: "))
     folder = Folder(root)
     split = resolve_split(folder, d.labelled, d.unlabelled, d.val, config.seed)
@@ -119,18 +127,18 @@ GUARD = 'put the call of train under `if __name__ == "__main__":`'
 def need_guard():
     "End a process that loads images and, by reading the script anew, came to train a second time."
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        said = f"corrmatch: error: the script is read again by each process that loads images: {GUARD}"
-        print(said, file=sys.stderr, flush=True)
+        message = f"corrmatch: error: the script is read again by each process that loads images: {GUARD}"
+        print(message, file=sys.stderr, flush=True)
         raise SystemExit(1)
 
 
-def plainly(loader):
+def readable_errors(loader):
     "The batches of a loader; the error of a process that loads images becomes one line."
     try:
         yield from loader
     except (ValueError, OSError) as error:
-        _, packed, said = str(error).strip().rpartition(f"\n{type(error).__name__}: ")
-        raise type(error)(said) from None if packed else error
+        _, packed, message = str(error).strip().rpartition(f"\n{type(error).__name__}: ")
+        raise type(error)(message) from None if packed else error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -159,18 +167,18 @@ def share_of(batch: int, world: int, parts: int) -> int:
 
 # %% ../../nbs/book/10_trainer.ipynb #2039ddbe
 @dataclass
-class Plan:
+class RunContext:
     "What stays the same while a run trains."
 
     config: Config
-    me: Processes
+    dist: Processes
     run: Path  # the run folder
     folder: Folder
     split: Split
     views: TrainingViews
 
     def __post_init__(self):
-        self.share = share_of(self.config.batch, self.me.world, self.config.system.accumulate)
+        self.share = share_of(self.config.batch, self.dist.world, self.config.system.accumulate)
         if (
             self.share == self.config.system.accumulate
             and self.config.data.partner == "batch"
@@ -196,10 +204,10 @@ class Plan:
         "What is left of the epoch that `step` lies in; tensors are on the device."
         self.views.epoch, start = divmod(step, self.per_epoch)
         workers = self.config.data.workers if workers is None else workers
-        for batch in islice(plainly(batches(self.views, self.share, workers, start)), self.total - step):
+        for batch in islice(readable_errors(batches(self.views, self.share, workers, start)), self.total - step):
             channels_last = self.config.system.channels_last
             yield {
-                k: to_device(v, self.me.device, channels_last) if torch.is_tensor(v) else v for k, v in batch.items()
+                k: to_device(v, self.dist.device, channels_last) if torch.is_tensor(v) else v for k, v in batch.items()
             }
 
     def to_score(self, step: int) -> bool:
@@ -218,22 +226,25 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 
 
 # %% ../../nbs/book/10_trainer.ipynb #3b22593a
-def make_plan(
+#| code-fold: true
+def make_context(
     config: Config,
-    me: Processes,
+    dist: Processes,
     resume: bool = False,
     progress: bool = False,
     labels: dict | None = None,  # id -> mask file: pseudo-labels of earlier stages; only these images are unlabelled
-) -> Plan:
+) -> RunContext:
     "Check settings and data, name the run folder; nothing is written yet."
     run = open_run(Path(config.out) / config.name, resume)
-    if resume and (lines := differences(to_dict(from_dict(Config, read_json(run / "config.json"))), to_dict(config))):
-        raise ValueError(
-            f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
-        )
-    if me.main:
+    if resume:
+        old = to_dict(from_dict(Config, read_json(run / "config.json")))
+        if lines := differences(old, to_dict(config), LISTS):
+            raise ValueError(
+                f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
+            )
+    if dist.main:
         open_data(config, progress)  # one of us reads all files
-    me.wait()
+    dist.wait()
     folder, split = open_data(replace(config, data=replace(config.data, check=False)))
     if labels:
         split = replace(split, unlabelled=[id for id in split.unlabelled if id in labels])
@@ -247,15 +258,15 @@ def make_plan(
         split,
         config.data.crop,
         config.seed,
-        rank=me.rank,
-        world=me.world,
+        rank=dist.rank,
+        world=dist.world,
         partner=config.data.partner,
         scale=config.data.scale,
         # an epoch is one pass over the unlabelled images, whether a method looks at them or not
         views=config.method.views,
     )
     views.labels = labels
-    return Plan(config, me, run, folder, split, views)
+    return RunContext(config, dist, run, folder, split, views)
 
 
 # %% ../../nbs/book/10_trainer.ipynb #e980f7e9
@@ -268,12 +279,12 @@ def log_row(state: TrainState, epoch: int, logs: dict) -> dict:
     if not logs:
         return row
     values = torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in logs.values()])
-    return row | dict(zip(logs, record.me.reduce(values, "mean").tolist()))
+    return row | dict(zip(logs, record.dist.reduce(values, "mean").tolist()))
 
 
 # %% ../../nbs/book/10_trainer.ipynb #df510f99
 #| code-fold: true
-def board(run: Path, step: int):
+def tensorboard_writer(run: Path, step: int):
     "A TensorBoard writer for a run that stands at `step`, or None where TensorBoard is not installed."
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -295,15 +306,16 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
+#| code-fold: true
 def score(
     state: TrainState,
-    plan: Plan,
+    context: RunContext,
     interrupt: "Interrupt | None" = None,  # looked at between two images
 ) -> tuple[dict, dict | None]:
     "Evaluate on the validation images: a row of scores.csv, and one of pseudo_labels.csv if pixels are confident."
-    c, me, level = plan.config, plan.me, state.method.confident_at
-    views = EvaluationViews(plan.folder, plan.split.val[me.rank :: me.world])
-    counts = [torch.zeros(3, dtype=torch.int64, device=me.device)]
+    c, dist, level = context.config, context.dist, state.method.confident_at
+    views = EvaluationViews(context.folder, context.split.val[dist.rank :: dist.world])
+    counts = [torch.zeros(3, dtype=torch.int64, device=dist.device)]
 
     def look(logits, labels):
         if level is not None:
@@ -312,16 +324,18 @@ def score(
             raise Stopped
 
     with suppress(Stopped):
-        matrix = evaluate_views(state.net, views, plan.folder.classes, c.mode, c.data.crop, progress=False, look=look)
-    if me.any(bool(interrupt and interrupt.asked)):
+        matrix = evaluate_views(
+            state.net, views, context.folder.classes, c.mode, c.data.crop, progress=False, look=look
+        )
+    if dist.any(bool(interrupt and interrupt.asked)):
         raise Stopped
-    matrix.matrix = me.reduce(matrix.matrix).cpu()
+    matrix.matrix = dist.reduce(matrix.matrix).cpu()
     accuracy = (matrix.matrix.diagonal().sum() / matrix.matrix.sum()).item()
     row = {"step": state.step, "miou": matrix.miou, "accuracy": accuracy}
-    row |= {f"iou/{name}": iou for name, iou in zip(plan.folder.classes.names, matrix.iou.tolist())}
+    row |= {f"iou/{name}": iou for name, iou in zip(context.folder.classes.names, matrix.iou.tolist())}
     if level is None:
         return row, None
-    known, confident, right = me.reduce(torch.stack(counts).sum(0)).tolist()
+    known, confident, right = dist.reduce(torch.stack(counts).sum(0)).tolist()
     shares = {"mask_ratio": confident / max(known, 1), "correct_ratio": right / max(known, 1)}
     return row, {"step": state.step, "threshold": level} | shares
 
@@ -345,6 +359,7 @@ class Interrupt:
 
     def __init__(self, patience: float = 0.0):  # seconds in which a second SIGINT is an echo of the first
         self.asked, self.begun, self.patience, self.old = False, False, patience, {}
+        self.met, self.next = None, 0  # when and at which step the processes met; the step at which they meet again
 
     def __enter__(self):
         def ask(signum, frame):
@@ -360,6 +375,18 @@ class Interrupt:
             pass  # not the main thread: signals go elsewhere
         return self
 
+    def together(self, dist: Processes, step: int) -> bool:
+        "Was one of the processes asked to end? They meet about once a second, all at the same steps."
+        if dist.world == 1:
+            return self.asked
+        if step < self.next:
+            return False
+        now = time.monotonic()
+        pace = (now - self.met[0]) / max(step - self.met[1], 1) if self.met else 1.0  # seconds a step
+        asked, pace = dist.reduce(torch.tensor([float(self.asked), pace]), "max").tolist()
+        self.met, self.next = (now, step), step + max(round(1 / max(pace, 1e-3)), 1)
+        return bool(asked)
+
     def __exit__(self, *_):
         for s, handler in self.old.items():
             signal.signal(s, handler)
@@ -370,12 +397,12 @@ class Stopped(Exception):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #fa8cbef2
-def surroundings(plan: Plan) -> dict:
+def run_metadata(context: RunContext) -> dict:
     "What a checkpoint holds besides the state: settings, classes, lists, preprocessing, versions."
-    lists = {name: list(getattr(plan.split, name)) for name in ("labelled", "unlabelled", "val")}
+    lists = {name: list(getattr(context.split, name)) for name in ("labelled", "unlabelled", "val")}
     return {
-        "config": to_dict(plan.config),
-        "classes": plan.folder.classes.to_dict(),
+        "config": to_dict(context.config),
+        "classes": context.folder.classes.to_dict(),
         "lists": lists,
         "preprocessing": {"mean": list(MEAN), "std": list(STD)},
         "environment": environment(),
@@ -384,26 +411,28 @@ def surroundings(plan: Plan) -> dict:
 
 # %% ../../nbs/book/10_trainer.ipynb #e69f7235
 #| code-fold: true
-def save(state: TrainState, plan: Plan, name: str):
-    "Write a checkpoint (process 0 does); a state with a number that is not finite is refused."
+def save(state: TrainState, context: RunContext, name: str):
+    "Write a checkpoint (process 0 does); a state with a number that is not finite is an error."
     content = state.state_dict()
-    if plan.me.main:
-        save_checkpoint(content | surroundings(plan), plan.run / name)
+    if context.dist.main:
+        save_checkpoint(content | run_metadata(context), context.run / name)
 
 
 # %% ../../nbs/book/10_trainer.ipynb #1771d2ac
 #| code-fold: true
-def restore(state: TrainState, plan: Plan):
+def restore(state: TrainState, context: RunContext):
     "Load the last checkpoint, unless the data has changed since; other versions are a warning."
-    saved = load_checkpoint(plan.run / "last.pt", plan.me.device)
-    wrong, other = changes(saved, surroundings(plan))
+    saved = load_checkpoint(context.run / "last.pt", context.dist.device)
+    wrong, other = changes(saved, run_metadata(context))
     if wrong:
         raise ValueError(
-            f"{plan.run} was made with other data: {'; '.join(wrong)}. Bring back what was there, or "
+            f"{context.run} was made with other data: {'; '.join(wrong)}. Bring back what was there, or "
             "begin another run under another --name"
         )
-    if other and plan.me.main:
-        warnings.warn(f"{plan.run}: continued in another environment ({'; '.join(other)}); the last digits may differ")
+    if other and context.dist.main:
+        warnings.warn(
+            f"{context.run}: continued in another environment ({'; '.join(other)}); the last digits may differ"
+        )
     state.load_state_dict(saved)
 
 
@@ -420,116 +449,127 @@ def enough_memory():
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
             raise
-        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise MemoryError(
-            f"memory ran out ({said}): choose a smaller --data.crop, a smaller --batch or the same in more parts with "
+            f"memory ran out ({reason}): choose a smaller --data.crop, a smaller --batch or more parts with "
             "--system.accumulate, or --system.recompute True"
         ) from None
 
 
-def rehearse(state: TrainState, plan: Plan):
-    "Try one forward and backward of the first batch; the state stays as it is."
-    before, system = Rollback(state), plan.config.system
-    clock = Clock(0, plan.total, plan.per_epoch, plan.config.seed, system.accumulate, plan.me)
-    torch.manual_seed(step_seed("step", plan.config.seed, 0, plan.me.rank))
-    batch = next(plan.batches(0, workers=0))
-    for phase in state.method.phases:
+def rehearse(state: TrainState, context: RunContext):
+    "Try one forward and backward of the first batch, as in the last step, when all is on; the state stays as it is."
+    before, system = Rollback(state), context.config.system
+    clock = Clock(
+        context.total - 1, context.total, context.per_epoch, context.config.seed, system.accumulate, context.dist
+    )
+    torch.manual_seed(step_seed("step", context.config.seed, 0, context.dist.rank))
+    batch = next(context.batches(0, workers=0))
+    for phase in state.method.phases_at(clock):
+        state.method.before(phase, clock)
         gradients(state, phase, batch, clock)
+    trained = {name: p.grad is not None for name, p in state.method.named_parameters() if p.requires_grad}
+    if (idle := [name for name, is_trained in trained.items() if not is_trained]) and context.dist.main:
+        warnings.warn(
+            f"{len(idle)} of {len(trained)} parameters get no gradient and stay as they are, the first is {idle[0]}: "
+            "a weight of 0 switches off the only loss that reaches them, or nothing uses them"
+        )
     state.method.zero_grad(set_to_none=True)
     before.restore(state)
 
 
 def ready(
-    config: Config, me: Processes, resume: bool = False, progress: bool = False, labels: dict | None = None
-) -> tuple[Plan, TrainState]:  # ready for the first step, or for a checkpoint
+    config: Config, dist: Processes, resume: bool = False, progress: bool = False, labels: dict | None = None
+) -> tuple[RunContext, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
-    plan = make_plan(config, me, resume, progress, labels)
+    context = make_context(config, dist, resume, progress, labels)
     with enough_memory():
-        state = TrainState(config, len(plan.folder.classes), me, load=not resume)
-        rehearse(state, plan)
-    return plan, state
+        state = TrainState(config, len(context.folder.classes), dist, load=not resume)
+        rehearse(state, context)
+    return context, state
 
 
 # %% ../../nbs/book/10_trainer.ipynb #25869ae5
 #| code-fold: true
-def begin(state: TrainState, plan: Plan, resume: bool):
+def start_run(state: TrainState, context: RunContext, resume: bool):
     "Load the last checkpoint of a continued run and cut later rows of the logs, or write the first one of a new run."
     if resume:
-        restore(state, plan)
-    plan.me.wait()
-    if not plan.me.main:
+        restore(state, context)
+    context.dist.wait()
+    if not context.dist.main:
         return
     if not resume:
-        save(state, plan, "last.pt")
-        save_json(plan.run / "environment.json", environment())
+        save(state, context, "last.pt")
+        save_json(context.run / "environment.json", environment())
         # the last file: a folder that has it holds a run that can be continued
-        save_json(plan.run / "config.json", to_dict(plan.config))
-    trim_rows(plan.run / "log.csv", state.step)
+        save_json(context.run / "config.json", to_dict(context.config))
+    trim_rows(context.run / "log.csv", state.step)
     # a score whose checkpoint was not written any more is made again
     for name in ("scores.csv", "pseudo_labels.csv"):
-        trim_rows(plan.run / name, state.scored)
+        trim_rows(context.run / name, state.scored)
 
 
 # %% ../../nbs/book/10_trainer.ipynb #5f0ac1e2
 #| code-fold: true
-def withdraw(state: TrainState, plan: Plan):
-    "Take back what `begin` wrote if no step was made, of an earlier stage neither: the name is free again."
-    begun = any((plan.run / stage.name / "config.json").exists() for stage in plan.config.method.stages)
-    if state.step or begun or not plan.me.main:
+def withdraw(state: TrainState, context: RunContext):
+    "Take back what `start_run` wrote if no step was made, of an earlier stage neither: the name is free again."
+    begun = any((context.run / stage.name / "config.json").exists() for stage in context.config.method.stages)
+    if state.step or begun or not context.dist.main:
         return
     for name in ("config.json", *sorted(BEGUN - {".lock"})):  # first the mark of a run
-        (plan.run / name).unlink(missing_ok=True)
-    shutil.rmtree(plan.run / "tensorboard", ignore_errors=True)
+        (context.run / name).unlink(missing_ok=True)
+    shutil.rmtree(context.run / "tensorboard", ignore_errors=True)
 
 
 # %% ../../nbs/book/10_trainer.ipynb #c5af3af9
-def keep_score(state: TrainState, plan: Plan, writer, watch=None, interrupt=None) -> bool:
-    "Evaluate, write the row, keep the best checkpoint, let `watch` look; False if it was interrupted."
+def validate(state: TrainState, context: RunContext, writer, callback=None, interrupt=None) -> bool:
+    "Evaluate, write the row, keep the best checkpoint, call `callback`; False if it was interrupted."
     try:
-        row, confident = score(state, plan, interrupt)
+        row, confident = score(state, context, interrupt)
     except Stopped:
         return False
     state.scored, state.last = state.step, row["miou"]
-    if plan.me.main:
-        write(plan.run, writer, "scores.csv", row)
-    if plan.me.main and confident:
-        write(plan.run, writer, "pseudo_labels.csv", confident)
+    if context.dist.main:
+        write(context.run, writer, "scores.csv", row)
+    if context.dist.main and confident:
+        write(context.run, writer, "pseudo_labels.csv", confident)
     if not row["miou"] <= state.best:
         state.best = row["miou"]
-        save(state, plan, "best.pt")
-    save(state, plan, "last.pt")
-    if watch and plan.me.main:
+        save(state, context, "best.pt")
+    save(state, context, "last.pt")
+    if callback and context.dist.main:
         with evaluating(state.net):
-            watch(state, plan, writer)
+            callback(state, context, writer)
     return True
 
 
-# %% ../../nbs/book/10_trainer.ipynb #e59ed944
-def earlier_stages(plan: Plan, interrupt: Interrupt, progress: bool, watch) -> Result | None:
+# %% ../../nbs/book/10_trainer.ipynb #8455fe4a
+#| code-fold: true
+def earlier_stages(context: RunContext, interrupt: Interrupt, progress: bool, callback) -> Result | None:
     "Make the trainings before that of a run, or go on with them; the result of the one that was interrupted."
-    config, me, labels = plan.config, plan.me, {}
+    config, dist, labels = context.config, context.dist, {}
     for stage in config.method.stages:
-        run = plan.run / stage.name
+        run = context.run / stage.name
         if not (run / "labels.csv").exists():
             data, name = replace(config.data, check=False), f"{config.name}/{stage.name}"
             c = replace(config, name=name, data=data, method=stage.method)
-            me.wait()
-            result = one_training(c, me, interrupt, (run / "config.json").exists(), progress, watch, labels)
-            rest = [id for id in plan.split.unlabelled if id not in labels]
+            dist.wait()
+            result = one_training(c, dist, interrupt, (run / "config.json").exists(), progress, callback, labels)
+            rest = [id for id in context.split.unlabelled if id not in labels]
             stop = lambda: interrupt.asked
-            if not (result.finished and label_images(run, stage, c, plan.folder, rest, me, stop)):
+            if not (result.finished and label_images(run, stage, c, context.folder, rest, dist, stop)):
                 return result._replace(finished=False)
         labels |= handed_on(run)
-    plan.views.labels = labels
+    context.views.labels = labels
 
 
+# %% ../../nbs/book/10_trainer.ipynb #e59ed944
 def one_training(
     config: Config,
-    me: Processes,
+    dist: Processes,
     interrupt: Interrupt,
     resume: bool,
     progress: bool,
-    watch,
+    callback,
     labels: dict | None = None,  # id -> mask file: pseudo-labels of earlier stages
 ) -> Result:
     "One training, with the stages that come before it."
@@ -537,58 +577,60 @@ def one_training(
     if config.method.views.pseudo and config.method.views.unlabelled and not config.method.stages and labels is None:
         raise ValueError(f"{config.name} is one stage of a run: continue the whole run")
     with ExitStack() as stack:
-        if me.main:
+        if dist.main:
             stack.enter_context(locked(open_run(Path(config.out) / config.name, resume)))
-        plan, state = ready(config, me, resume, progress, labels)
+        context, state = ready(config, dist, resume, progress, labels)
         if not resume:
-            stack.callback(withdraw, state, plan)
-        begin(state, plan, resume)
+            stack.callback(withdraw, state, context)
+        start_run(state, context, resume)
         interrupt.begun = True
-        if config.method.stages and (stopped := earlier_stages(plan, interrupt, progress, watch)):
+        if config.method.stages and (stopped := earlier_stages(context, interrupt, progress, callback)):
             return stopped
         state.record.start = time.time()
-        writer, stop = board(plan.run, state.step) if me.main else None, False
+        writer, stop = tensorboard_writer(context.run, state.step) if dist.main else None, False
         if writer is not None:
             stack.callback(writer.close)
-        with tqdm(total=plan.total, initial=state.step, desc=config.name, disable=not (progress and me.main)) as bar:
+        with tqdm(
+            total=context.total, initial=state.step, desc=config.name, disable=not (progress and dist.main)
+        ) as bar:
             while not stop:
-                if state.scored < state.step and plan.to_score(state.step):
-                    stop = not keep_score(state, plan, writer, watch, interrupt)
-                if stop or state.step >= plan.total:
+                if state.scored < state.step and context.to_score(state.step):
+                    stop = not validate(state, context, writer, callback, interrupt)
+                if stop or state.step >= context.total:
                     break
-                for batch in plan.batches(state.step):
-                    epoch = state.step // plan.per_epoch
-                    losses = training_step(state, batch, config, plan.total, plan.per_epoch, me)
+                for batch in context.batches(state.step):
+                    epoch = state.step // context.per_epoch
+                    losses = training_step(state, batch, config, context.total, context.per_epoch, dist)
                     state.record.add(state.step, losses.terms, ids_of(batch))
                     bar.update()
-                    if state.step in plan.kept_at:
-                        save(state, plan, f"step{state.step}.pt")
-                    due = state.step % config.log_every == 0 or state.step == plan.total
+                    if state.step in context.kept_at:
+                        save(state, context, f"step{state.step}.pt")
+                    due = state.step % config.log_every == 0 or state.step == context.total
                     if due and state.record.steps:
                         row = log_row(state, epoch, losses.logs)
-                        if me.main:
-                            write(plan.run, writer, "log.csv", row)
+                        if dist.main:
+                            write(context.run, writer, "log.csv", row)
                         bar.set_postfix(
                             {k: f"{row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row}
                             | {"mIoU": f"{100 * state.last:.1f}"}
                         )
-                    if stop := interrupt.asked if me.world == 1 else due and me.any(interrupt.asked):
+                    if stop := interrupt.together(dist, state.step):
                         break
                     if config.save_every and state.step % config.save_every == 0:
-                        save(state, plan, "last.pt")
-                save(state, plan, "last.pt")
-    finished = state.step >= plan.total and not (state.scored < state.step and plan.to_score(state.step))
-    return Result(plan.run, state.step, state.last, state.best, time.time() - start, finished)
+                        save(state, context, "last.pt")
+                save(state, context, "last.pt")
+    finished = state.step >= context.total and not (state.scored < state.step and context.to_score(state.step))
+    return Result(context.run, state.step, state.last, state.best, time.time() - start, finished)
 
 
 def train(
     config: Config,
     resume: bool = False,  # continue the run in out/name
     progress: bool = True,  # show a bar
-    watch=None,  # called with (state, plan, TensorBoard writer or None) after each score; it looks and changes nothing
+    callback=None,  # called with (state, context, TensorBoard writer or None) after each score; it looks and changes nothing
 ) -> Result:
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     need_guard()
-    with processes(config.system.device, config.system.timeout) as me, enough_memory():
-        with Interrupt(2.0 if me.world > 1 else 0.0) as interrupt:
-            return one_training(config, me, interrupt, resume, progress, watch)
+    with processes(config.system.device, config.system.timeout) as dist, enough_memory():
+        with Interrupt(2.0 if dist.world > 1 else 0.0) as interrupt:
+            return one_training(config, dist, interrupt, resume, progress, callback)

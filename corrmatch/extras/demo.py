@@ -50,12 +50,12 @@ def demo(
     steps: int | None = None,  # fewer steps, to try it out
     progress: bool = True,  # show bars
 ) -> Path:  # the demo's folder
-    "Train CorrMatch and its labelled-only baseline on the toy dataset, compare them, draw what happened."
+    "Train CorrMatch and its supervised-only baseline on the toy dataset, compare them, draw what happened."
     begin, here = time.time(), Path(out) / "demo"
     full = replace(toy(), name="demo/corrmatch", out=str(out), seed=seed)
     if steps:
         full = replace(full, steps=steps)
-    configs = {"labelled only": labelled_only(full, "demo/labelled_only"), "CorrMatch": full}
+    configs = {"supervised only": labelled_only(full, "demo/labelled_only"), "CorrMatch": full}
     results = {}
     for name, config in configs.items():
         results[name] = finish(config, progress)
@@ -65,7 +65,7 @@ def demo(
     table = score_table(runs).round(1)
     table.to_csv(here / "scores.csv", index_label="class")
     draw_demo(here, runs, table)
-    gain = table.loc["mIoU", "CorrMatch"] - table.loc["mIoU", "labelled only"]
+    gain = table.loc["mIoU", "CorrMatch"] - table.loc["mIoU", "supervised only"]
     print(
         f"\nIoU on {len(validation_views(full))} validation images after {full.steps} steps, %\n\n{table.to_string()}\n"
     )

@@ -29,7 +29,6 @@ __all__ = [
 import base64
 import html
 import io
-import json
 import math
 import re
 from dataclasses import replace
@@ -47,9 +46,9 @@ from ..data.check import Classes
 from ..data.views import EvaluationViews, denormalise
 from ..engine.config import FREE, Config, to_dict
 from ..engine.evaluation import ConfusionMatrix, evaluate_views, middle, predict_labels
-from ..engine.results import load_method, spent
-from ..engine.runs import find_device, read_log, write_atomic
-from ..engine.trainer import open_data
+from ..engine.predict import Scores
+from ..engine.results import data_of, load_method, spent
+from ..engine.runs import find_device, need_folder, read_json, read_log, write_atomic
 from ..methods import Method
 from ..recipes.published import RECIPES
 from ..viz.curves import RATIOS, curves, terms_of
@@ -156,6 +155,7 @@ def shares(labels, classes: Classes) -> str:
 
 
 # %% ../../nbs/reference/report.ipynb #285329bf
+#| code-fold: true
 LOOK = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -221,6 +221,7 @@ def plots(log: pd.DataFrame, scores: pd.DataFrame) -> list[tuple]:  # drawing, w
 
 
 # %% ../../nbs/reference/report.ipynb #02e1d6e7
+#| code-fold: true
 def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count: int) -> list[dict]:
     "The images with the highest and the lowest mIoU: image, truth, prediction, errors."
     known, rows, cut = each.dropna(), [], config.mode == "center_crop"
@@ -243,6 +244,7 @@ def ranked(net, views, each: pd.Series, classes: Classes, config: Config, count:
 
 
 # %% ../../nbs/reference/report.ipynb #142d9ffd
+#| code-fold: true
 def covered(labels, truth) -> str:
     "Which share of an image a label map covers, and how much of that is right."
     mask = labels != 255
@@ -283,7 +285,7 @@ def place(
     "Where the report goes; only an earlier report in the run folder is replaced."
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: there is no such run folder")
-    path = Path(out) if out else run / "report.html"
+    path = need_folder(out or run / "report.html")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of the page, e.g. --out {path / 'report.html'}")
     if path.exists() and (out or MARK not in path.read_text(encoding="utf-8", errors="replace")[:1000]):
@@ -294,6 +296,7 @@ def place(
 
 
 # %% ../../nbs/reference/report.ipynb #363e565f
+#| code-fold: true
 def render(
     **values,  # what the template shows
 ) -> str:
@@ -317,11 +320,9 @@ def report(
     if images < 1:
         raise ValueError(f"images is {images}; it has to be at least 1")
     method, classes, config = load_method(run, which, find_device(device))
-    environment, log = json.loads((run / "environment.json").read_text()), read_log(run)
+    environment, log = read_json(run / "environment.json"), read_log(run)
     scores = read_log(run, "scores.csv") if (run / "scores.csv").exists() else pd.DataFrame({"miou": []})
-    folder, split = open_data(
-        replace(config, data=replace(config.data, check=False, root=str(root or config.data.root)))
-    )
+    folder, split = data_of(run, which, root)
     tau, time = method.confident_at, timing(log, scores.index)
     (recipe, others), settings = compare(config), flat(to_dict(config))
     facts = {
@@ -348,13 +349,15 @@ def report(
         views = EvaluationViews(folder, split.val)
         matrix, each = score_each(method.predictor, views, classes, config, progress)
         method.cpu()
+        mean = Scores(matrix, classes, len(views), config.mode).mean
         facts = {
-            f"mIoU, {which} checkpoint": f"{100 * matrix.miou:.2f} %",
+            f"mIoU, {which} checkpoint": f"{100 * matrix.miou:.2f} %, {mean}",
             "best mIoU of the run": f"{100 * scores['miou'].max():.2f} %" if len(scores) else "not scored",
             "validation images": f"{len(views)}, {config.mode}",
         } | facts
         values |= {
             "miou": 100 * matrix.miou,
+            "mean": mean,
             "classes": list(matrix.table(classes)[["IoU %", "true %", "predicted %"]].itertuples(name=None)),
             "colours": [(name, rgb) for name, rgb in zip(classes.names, classes.palette)],
             "red": RED,

@@ -7,7 +7,8 @@ __all__ = ["DEFAULT", "methods", "Method", "MethodConfig", "register"]
 
 # %% ../../nbs/methods/index.ipynb #05268ebc
 from .base import Method, MethodConfig, register, registered
-from . import supervised, fixmatch, unimatch, mean_teacher, cps, st_plus_plus
+from . import supervised, fixmatch, unimatch, mean_teacher, cutmix_seg, augseg, cps, ccvc
+from . import fst, gta, ps_mt, st_plus_plus
 from .corrmatch import method as _corrmatch
 
 # %% ../../nbs/methods/index.ipynb #6f341138

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from ..data.views import Views
 from ..models.base import Segmenter
+from ..nn.ema import frozen_logits
 from ..nn.losses import OHEM, supervised_loss
 from ..settings import need
 
@@ -55,7 +56,8 @@ class MethodConfig:
     views: ClassVar[Views] = Views()
     ohem: bool = False  # hard example mining on the supervised losses (Cityscapes)
     ohem_threshold: float = 0.7  # true-class probability below which a pixel counts as hard
-    ohem_min_kept: int = 100_000  # pixels of a batch that are kept at least
+    ohem_min_kept: int = 100_000  # pixels kept at least, of what a process sees at once (a micro-batch)
+    ohem_per_image: bool = False  # of each image instead, whatever the processes and micro-batches
 
     def __post_init__(self):
         need(0 <= self.ohem_threshold <= 1, "method.ohem_threshold", self.ohem_threshold, "from 0 to 1")
@@ -64,7 +66,7 @@ class MethodConfig:
     @property
     def mining(self) -> OHEM | None:
         "Hard example mining as the settings say, or None."
-        return OHEM(self.ohem_threshold, self.ohem_min_kept) if self.ohem else None
+        return OHEM(self.ohem_threshold, self.ohem_min_kept, self.ohem_per_image) if self.ohem else None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -114,6 +116,7 @@ class Clock:
     seed: int = 0
     parts: int = 1  # micro-batches of a step
     dist: object = field(default_factory=Alone)  # rank, world, reduce(x, op): this process among all
+    optimizers: dict = field(default_factory=dict, repr=False)  # of the run, by name: for steps that are taken back
     generators: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -139,6 +142,14 @@ class Clock:
     def reduce(self, op: str) -> Callable | None:
         "Joins a tensor over all processes, without gradient; op is sum, max or mean."
         return None if self.dist.world == 1 else lambda x: self.dist.reduce(x, op)
+
+    @property
+    def gather(self) -> Callable | None:
+        "Stacks the tensors of all processes, which have one shape: x -> (processes, *x.shape), without gradient."
+        dist = self.dist
+        own = lambda x, rank: x.detach() if rank == dist.rank else torch.zeros_like(x)
+        stacked = lambda x: dist.reduce(torch.stack([own(x, rank) for rank in range(dist.world)]), "sum")
+        return None if dist.world == 1 else stacked
 
 
 # %% ../../nbs/methods/template.ipynb #fe045b51
@@ -167,7 +178,7 @@ class Method(nn.Module):
     relations: ClassVar[str] = "–"  # between pixels, that it uses
     fidelity: ClassVar[str] = "exact"  # what is exact and what is substituted
     Config: ClassVar[type] = MethodConfig
-    phases: ClassVar[tuple[str, ...]] = ("main",)  # one backward pass and one optimiser step each
+    phases: tuple[str, ...] = ("main",)  # one backward pass and one optimiser step each; settings may choose them
     confident_at: float | None = None  # confidence from which a pixel's own prediction is a target; None: no such rule
 
     def __init__(
@@ -178,6 +189,13 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
 
+    def phases_at(
+        self,
+        clock: Clock,
+    ) -> tuple[str, ...]:
+        "The phases of this step, all by default; together they name the same terms and logs in every step."
+        return self.phases
+
     def forward(
         self,
         phase: str,  # one of `phases`
@@ -186,6 +204,9 @@ class Method(nn.Module):
     ) -> Losses:
         "The losses of one micro-batch; this is what several processes share."
         raise NotImplementedError
+
+    def before(self, phase: str, clock: Clock):
+        "What precedes a phase; only a method of several phases moves weights here."
 
     def after(self, phase: str, clock: Clock):
         "What follows the optimiser's step of a phase: teachers, queues, prototypes."
@@ -210,7 +231,7 @@ class Method(nn.Module):
     def param_groups(
         self,
         optim,  # with lr and head_factor
-    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups
+    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups; "power" in a group: of its decay, 0 for none
         "What each optimiser moves; by default one moves all: encoders at the base rate, the rest as heads."
         groups = [g for m in self.children() if isinstance(m, Segmenter) for g in m.param_groups(optim)]
         known = {id(p) for g in groups for p in g["params"]}
@@ -232,12 +253,7 @@ def with_source(
     if "image_w_mix" not in batch:
         own = {k: k for k in batch if k.startswith("image_s")} | {"image_w": "image_w", "valid": "valid_u"}
         return batch | {f"{name}_mix": batch[key].roll(1, 0) for name, key in own.items() if key in batch}, None
-    training = net.training
-    net.eval()
-    with torch.no_grad():
-        logits = net(batch["image_w_mix"])
-    net.train(training)
-    return batch, logits
+    return batch, frozen_logits(net, batch["image_w_mix"])
 
 
 # %% ../../nbs/methods/template.ipynb #59852619

@@ -24,7 +24,7 @@ class Supervised(Method):
     "Cross-entropy on the labelled images; the unlabelled ones are not seen."
 
     name, Config = "supervised", SupervisedConfig
-    about = "labelled images alone, as many steps as its rivals"
+    about = "labelled images alone, as many steps as the others"
     cost, networks = "B G", "1"
 
     def __init__(self, config, build):

@@ -28,6 +28,8 @@ class Segmenter(nn.Module):
     "A network that turns images into logits, in two halves."
 
     num_classes: int  # K
+    joined_channels: int  # channels of what `join` returns
+    last_layers: tuple[str, ...] = ()  # names of the children that `predict` calls: the mask predictor
     autocast: torch.dtype | None = None  # of the convolutions, e.g. torch.bfloat16; None: that of the weights
 
     def encode(
@@ -43,17 +45,32 @@ class Segmenter(nn.Module):
         size: tuple[int, int],  # (H,W)
     ) -> Tensor:  # (B,K,H,W) float32
         "Logits at the size of the image."
+        return self.predict(self.join(features), size)
+
+    def join(
+        self,
+        features: dict[str, Tensor],  # of `encode`
+    ) -> Tensor:  # (B,C,h,w)
+        "Features of all depths in one tensor: what the last layers see."
+        raise NotImplementedError
+
+    def predict(
+        self,
+        joined: Tensor,  # (B,C,h,w) of `join`, perhaps changed
+        size: tuple[int, int],  # (H,W)
+    ) -> Tensor:  # (B,K,H,W) float32
+        "Logits from the joined features, by the last layers alone."
         raise NotImplementedError
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        "The parameters that learn at the base rate; all others learn `head_factor` times as fast."
+        "The parameters that learn at the base learning rate; all others learn `head_factor` times as fast."
         raise NotImplementedError
 
     def param_groups(
         self,
         optim,  # with lr and head_factor
     ) -> list[dict]:
-        "Groups for the optimiser: the encoder at the base rate, the head at `head_factor` times it."
+        "Groups for the optimiser: the encoder at the base learning rate, the head at `head_factor` times it."
         encoder = list(self.encoder_parameters())
         known = {id(p) for p in encoder}
         head = [p for p in self.parameters() if id(p) not in known]
@@ -69,7 +86,7 @@ class Segmenter(nn.Module):
         return torch.autocast(device.type, self.autocast)
 
     def set_recompute(self, on: bool):
-        "Keep no activations of the encoder for the backward pass; they are computed twice."
+        "Keep no activations of the encoder for the backward pass; they are computed again."
         if on:
             raise ValueError(f"{type(self).__name__} has no activation checkpointing: switch system.recompute off")
 

@@ -29,7 +29,7 @@ class ModelConfig:
     encoder: str = "resnet101"  # resnet18, 34, 50, 101, lite0, lite1, lite2, or timm/NAME for a model of timm
     stem: Literal["plain", "deep"] = "plain"  # 7x7 (torchvision's weights fit), or the authors' three 3x3 convolutions
     width: int = 64  # channels of the stem, every stage scales with it; both are a ResNet's, others have their own
-    output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature cell
+    output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature position
     rates: tuple[int, int, int] = (12, 24, 36)  # dilation rates of the ASPP
     channels: int = 256  # channels of ASPP and decoder
     low_channels: int = 48  # channels kept of the first stage

@@ -212,6 +212,8 @@ def resize(x: Tensor, size) -> Tensor:
 class DeepLabV3Plus(Segmenter):
     "Encoder, ASPP on its last stage, decoder that brings back the detail of its first."
 
+    last_layers = ("fuse", "classifier")
+
     def __init__(
         self,
         backbone: nn.Module,  # images -> four stage outputs; `channels` holds their channel counts
@@ -221,7 +223,7 @@ class DeepLabV3Plus(Segmenter):
         rates=(12, 24, 36),  # dilation rates of the ASPP
     ):
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.joined_channels = num_classes, low_channels + channels
         self.backbone = backbone
         self.head = ASPP(backbone.channels[-1], channels, rates)
         self.reduce = conv_bn_relu(backbone.channels[0], low_channels)
@@ -256,12 +258,23 @@ class DeepLabV3Plus(Segmenter):
         low, high = features["low"], features["high"]
         with self.mixed(high.device):
             aspp = self.head(high)
-            fusion = self.fuse(torch.cat([self.reduce(low), resize(aspp, low.shape[-2:])], dim=1))
+            fusion = self.fuse(self.beside(low, aspp))
             return {"aspp": aspp, "fusion": fusion, "classifier": self.classifier(fusion)}
 
-    def decode(self, features: dict[str, Tensor], size) -> Tensor:
-        "Features -> logits (B,K,*size), in single precision at least."
-        return resize(*at_least_float32(self.stages(features)["classifier"]), size)
+    def beside(self, low: Tensor, aspp: Tensor) -> Tensor:
+        "The first stage, reduced, and the output of the ASPP, enlarged, side by side."
+        return torch.cat([self.reduce(low), resize(aspp, low.shape[-2:])], dim=1)
+
+    def join(self, features: dict[str, Tensor]) -> Tensor:
+        "Features -> (B,low_channels+channels,h1,w1): what the last layers see."
+        with self.mixed(features["high"].device):
+            return self.beside(features["low"], self.head(features["high"]))
+
+    def predict(self, joined: Tensor, size) -> Tensor:
+        "Joined features -> logits (B,K,*size), in single precision at least."
+        with self.mixed(joined.device):
+            logits = self.classifier(self.fuse(joined))
+        return resize(*at_least_float32(logits), size)
 
     def encoder_parameters(self):
         return self.backbone.parameters()

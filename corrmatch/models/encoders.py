@@ -33,6 +33,7 @@ from ..data.views import MEAN, STD
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #ba9d5878
+#| code-fold: true
 def need_timm(
     extra="timm",  # of this package, which brings it
 ):
@@ -48,6 +49,7 @@ def need_timm(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #d6aae5e5
+#| code-fold: true
 def feature_net(
     name: str,  # as timm calls it, with a tag or without: convnext_tiny, convnext_tiny.fb_in1k
     output_stride: int,  # wanted; taken where the family can
@@ -81,6 +83,7 @@ def feature_net(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #08bdf949
+#| code-fold: true
 @torch.no_grad()
 def padding_multiple(
     maps,  # images -> four maps
@@ -100,6 +103,7 @@ def padding_multiple(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #9b5baeaf
+#| code-fold: true
 def part_norms(
     net: nn.Module,
 ) -> set[str]:  # names of the modules that were exchanged
@@ -116,6 +120,7 @@ def part_norms(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #179ec7c1
+#| code-fold: true
 def set_recompute(
     encoder,  # TimmEncoder
     on: bool,
@@ -132,8 +137,9 @@ def set_recompute(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #5359ae29
+#| code-fold: true
 class TimmEncoder(nn.Module):
-    "A model of timm as an encoder: images of any size -> four maps of ceil(side / stride) cells."
+    "A model of timm as an encoder: images of any size -> four maps of ceil(side / stride) positions."
 
     recompute, _recompute = property(lambda self: self._recompute, set_recompute), False
 
@@ -188,6 +194,7 @@ class TimmEncoder(nn.Module):
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #4a2f4889
+#| code-fold: true
 def translate(
     state: dict,  # of a timm classifier
     own: dict,  # of a TimmEncoder
@@ -206,6 +213,7 @@ def translate(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #44f4ac78
+#| code-fold: true
 def pretrained_state(
     encoder: TimmEncoder,
     given: dict | None = None,  # a state dict of timm's classifier; None: the one that timm downloads
@@ -237,6 +245,7 @@ def pretrained_state(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #2f6b8e90
+#| code-fold: true
 LITE = {  # sha256 of the file in each wheel
     "lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
@@ -265,6 +274,7 @@ def lite_file(
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #71c4d2aa
+#| code-fold: true
 def lite_names(
     state: dict,  # from a wheel, or already with timm's names
     own: dict,  # of timm's classifier
@@ -292,11 +302,12 @@ class LiteEncoder(TimmEncoder):
 
 
 # %% ../../nbs/howto/other_encoders.ipynb #b1bf7ab2
+#| code-fold: true
 def make_encoder(
     name="resnet101",  # resnet18, 34, 50, 101, lite0, 1, 2, or timm/NAME
     stem="plain",  # of a ResNet: plain or deep
     width=64,  # of a ResNet: channels of the stem
-    output_stride=8,  # image pixels per cell of the last map, where the model can
+    output_stride=8,  # image pixels per position of the last map, where the model can
 ) -> nn.Module:  # with `channels`; images -> four maps
     "An encoder by its name, with random weights."
     if name in ENCODERS:

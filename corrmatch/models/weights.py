@@ -31,6 +31,7 @@ from .base import Segmenter
 
 
 # %% ../../nbs/reference/weights.ipynb #da51f018
+#| code-fold: true
 def entries(module: nn.Module) -> dict:
     "The weights of a module under the names that files use: the segmenter of a method stands at the top."
     own = {k: v for k, v in module.state_dict().items() if torch.is_tensor(v)}
@@ -58,6 +59,7 @@ def difference(module: nn.Module, state: dict, show=3) -> str:
 
 
 # %% ../../nbs/reference/weights.ipynb #ea035107
+#| code-fold: true
 def plainly_wrong(file: Path) -> str:
     "What the first bytes tell: a folder, an empty file, a web page, a pointer; empty when nothing is wrong."
     if file.is_dir():
@@ -77,8 +79,9 @@ def plainly_wrong(file: Path) -> str:
 
 
 # %% ../../nbs/reference/weights.ipynb #d00bc3ea
+#| code-fold: true
 def unreadable(error: Exception, file: Path) -> str:
-    "Why a file could not be read, in one line, from what torch said."
+    "Why a file could not be read, in one line, from the error of torch."
     size = file.stat().st_size
     if asked := re.search(r"GLOBAL (\S*)\.(\S*)", str(error)):  # in the file: module, line feed, name, line feed
         module, name = asked.groups()
@@ -87,7 +90,7 @@ def unreadable(error: Exception, file: Path) -> str:
             end = f.read()[:-1].rstrip(b"\n")
         if not end.endswith(f"{module}\n{name}".rstrip("\n").encode()):
             return (
-                f"asks for {module}.{name} while it is read, which can run code, and is refused: have its author "
+                f"asks for {module}.{name} while it is read, which can run code, and is not loaded: have its author "
                 "save the tensors alone, torch.save(model.state_dict(), file)"
             )
     return (
@@ -97,6 +100,7 @@ def unreadable(error: Exception, file: Path) -> str:
 
 
 # %% ../../nbs/reference/weights.ipynb #d95bcb18
+#| code-fold: true
 _scalar = np.float64(0).__reduce__()[0]  # the function that makes a NumPy number
 _numbers = [
     (_scalar, "numpy.core.multiarray.scalar"),
@@ -124,6 +128,7 @@ def read_file(file):
 
 
 # %% ../../nbs/reference/weights.ipynb #d3b15178
+#| code-fold: true
 WRAPPINGS = ("method", "model", "state_dict")  # where checkpoints keep the weights
 PREFIXES = ("module.", "_orig_mod.")  # of parallel training and of compilation
 
@@ -153,6 +158,7 @@ def read_state(
 
 
 # %% ../../nbs/reference/weights.ipynb #e0a0b144
+#| code-fold: true
 def suspicion(own: dict, state: dict) -> str:
     "What is probably wrong with the file, where names and shapes tell; else empty."
     own, state = ({k.removeprefix("backbone."): v for k, v in d.items()} for d in (own, state))
@@ -160,23 +166,24 @@ def suspicion(own: dict, state: dict) -> str:
     stem = lambda d: "plain" if "conv1.weight" in d else "deep" if "conv1.0.weight" in d else ""
     classes = lambda d: len(d["classifier.weight"]) if "classifier.weight" in d else 0
     both = lambda f: f(own) and f(state) and f(own) != f(state)
-    said = []
+    lines = []
     if any(k.startswith("aux_classifier.") or k.startswith("classifier.4.") for k in state):
         return "the file is a segmentation network of torchvision, of which only the encoder can be used"
     if "corr.conv1.weight" in own and "classifier.weight" in state and "corr.conv1.weight" not in state:
-        said.append("the file is a segmenter without the correlation branch (proj, corr)")
+        lines.append("the file is a segmenter without the correlation branch (proj, corr)")
     if both(classes):
-        said.append(f"the file is for {classes(state)} classes, the network for {classes(own)}")
+        lines.append(f"the file is for {classes(state)} classes, the network for {classes(own)}")
     if both(stem):
-        said.append(
+        lines.append(
             f"the file has the {stem(state)} stem, the network the {stem(own)} one: choose stem={stem(state)!r}"
         )
     if both(blocks):
-        said.append(f"stage 3 has {blocks(state)} blocks in the file and {blocks(own)} in the network: another depth")
-    return "; ".join(said)
+        lines.append(f"stage 3 has {blocks(state)} blocks in the file and {blocks(own)} in the network: another depth")
+    return "; ".join(lines)
 
 
 # %% ../../nbs/reference/weights.ipynb #ca09d32b
+#| code-fold: true
 def imagenet_state(backbone: nn.Module) -> dict:
     "ImageNet weights for an encoder: torchvision's (version 1), downloaded once, or those that the encoder knows."
     if hasattr(backbone, "pretrained_state"):
@@ -202,6 +209,7 @@ def imagenet_state(backbone: nn.Module) -> dict:
 
 
 # %% ../../nbs/reference/weights.ipynb #62532adf
+#| code-fold: true
 def load_weights(
     module: nn.Module,  # an encoder, a segmenter, or a method with its segmenter in `net`
     weights,  # 'imagenet', a file, or a state dict: of an encoder or of a whole network

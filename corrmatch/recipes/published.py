@@ -71,6 +71,7 @@ class Recipe:
 
 
 # %% ../../nbs/reference/recipes.ipynb #15d2ecb8
+#| code-fold: true
 RECIPES: dict[str, Recipe] = {}
 
 
@@ -117,6 +118,7 @@ def voc(
 
 
 # %% ../../nbs/reference/recipes.ipynb #2f1adcd3
+#| code-fold: true
 @recipe("Table 2", 76.4)
 def voc_classic_92() -> Config:
     "Pascal VOC, 92 of the 1,464 precise masks, crop 321."
@@ -148,6 +150,7 @@ def voc_classic_1464() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #aa1c1e99
+#| code-fold: true
 @recipe("Table 3", 77.6)
 def voc_aug_662_321() -> Config:
     "Pascal VOC, 662 of 10,582 masks, crop 321."
@@ -204,12 +207,15 @@ def voc_u2pl_2646() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #ef43ee25
+#| code-fold: true
 # on Cityscapes every pixel is a target
 CITYSCAPES = {
     "corrmatch": {"threshold": "fixed", "threshold_init": 0.0},
     "fixmatch": {"threshold": 0.0},
     "unimatch": {"threshold": 0.0},
+    "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
+    "ccvc": {"sup": 1.0, "con": 1.0, "dis": 1.0, "threshold": 0.0},
 }
 
 
@@ -229,6 +235,7 @@ def cityscapes(
 
 
 # %% ../../nbs/reference/recipes.ipynb #05e07676
+#| code-fold: true
 @recipe("Table 4", 77.3, **CITYSCAPES)
 def cityscapes_186() -> Config:
     "Cityscapes, 186 of 2,975 masks."
@@ -260,7 +267,8 @@ def cityscapes_100() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
-@recipe(corrmatch={"projection": 64})
+#| code-fold: true
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
@@ -273,7 +281,7 @@ def toy() -> Config:
     )
 
 
-@recipe(corrmatch={"projection": 64})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config(
@@ -301,6 +309,7 @@ def camvid() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #6fb9537b
+#| code-fold: true
 LITE = ModelConfig("lite0", output_stride=16, rates=(3, 6, 9), channels=64, low_channels=24, frozen=1)
 LITE_METHODS = {"corrmatch": {"projection": 128, "threshold_momentum": None}}
 
@@ -355,6 +364,7 @@ def camvid_lite() -> Config:
 
 
 # %% ../../nbs/reference/recipes.ipynb #a296fd07
+#| code-fold: true
 def recipe_table() -> pd.DataFrame:
     "All recipes: what they train on, their main settings, and the paper's mIoU where it reports one."
     rows = {}
@@ -384,10 +394,10 @@ def batch_note(
     scaled = config.optim.lr * config.batch / batch
     return (
         f"batch is {config.batch}, the reference is {batch}: an epoch has {batch / config.batch:g} times as many "
-        f"steps, and the rate {config.optim.lr:g} was chosen for {batch} "
+        f"steps, and the learning rate {config.optim.lr:g} was chosen for {batch} "
         f"(in proportion it would be {scaled:g}). To keep the reference on less memory, use --batch {batch} "
         f"--system.accumulate {max(batch // config.batch, 1)}, "
-        "which differs only in what batch norm sees, or more processes, which does not differ"
+        "which differs in what batch norm and the divisors of the losses see, or more GPUs, which do not differ in that"
     )
 
 

@@ -13,13 +13,13 @@ from PIL import Image
 from ..data.check import Classes
 
 # %% ../../nbs/reference/palette.ipynb #c1916c12
-BOXES = {  # room -> (x, y, what it hands on)
+BOXES = {  # page -> (x, y, what it hands on)
     "splits": (0, 1, "lists of ids"),
     "data": (0, 0, "images, masks"),
     "views": (1, 0, "weak, strong, box"),
     "model": (2, 0, "logits, features"),
     "correlation": (3, 1, "map C, shapes"),
-    "threshold": (3, -1, "what to trust: τ"),
+    "threshold": (3, -1, "the threshold τ"),
     "propagation": (4, 0, "better labels"),
     "losses": (5, 0, "six named terms"),
     "trainer": (6, 0, "one step, the loop"),
@@ -43,10 +43,10 @@ ARROWS = [
 
 # %% ../../nbs/reference/palette.ipynb #4b389adc
 def pipeline(
-    lit=None,  # room to light up, or None
-    notes=None,  # room -> what to write in its box; None: what it hands on
+    lit=None,  # page to light up, or None
+    notes=None,  # page -> what to write in its box; None: what it hands on
 ):
-    "Draw one training step as boxes and arrows, with one room lit."
+    "Draw one training step as boxes and arrows, with one page lit."
     fig, ax = plt.subplots(figsize=(9, 2.5))
     for a, b in ARROWS:
         (xa, ya, _), (xb, yb, _) = BOXES[a], BOXES[b]

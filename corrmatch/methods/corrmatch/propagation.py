@@ -47,10 +47,10 @@ def propagate_regions_reference(
     labels, mask = labels.clone(), confident.clone()
     for i, j in ((i, j) for i in range(len(shapes)) for j in range(shapes.shape[1])):
         shape = shapes[i, j]
-        voters = shape & confident[i]
-        if not voters.any() or not r1_passes(voters.sum() / shape.sum(), tau):
+        counted = shape & confident[i]
+        if not counted.any() or not r1_passes(counted.sum() / shape.sum(), tau):
             continue
-        classes, counts = labels[i][voters].unique(return_counts=True)
+        classes, counts = labels[i][counted].unique(return_counts=True)
         if not r2_passes(counts.max() / counts.sum(), tau):
             continue
         labels[i][shape] = classes[counts.argmax()]  # the first of equals, and the ids are sorted: the smallest class
@@ -81,22 +81,22 @@ def _sizes(
     one, offset = counts.new_ones(()).expand_as(confident), 256 * confident.long()
     for pattern, count in zip(patterns.unbind(1), counts.unbind(1)):
         count.scatter_add_(1, pattern + offset, one)
-    unsure, sure = (counts.view(*counts.shape[:2], 2, 1, 256) * inside).sum(-1).unbind(2)
-    return (unsure + sure).flatten(1), sure.flatten(1)
+    rest, counted = (counts.view(*counts.shape[:2], 2, 1, 256) * inside).sum(-1).unbind(2)
+    return (rest + counted).flatten(1), counted.flatten(1)
 
 
 # %% ../../../nbs/book/07_propagation.ipynb #7db86994
 #| code-fold: true
 def _votes_needed(
     area: Tensor,  # (...) pixels of each shape
-    agreeing: Tensor,  # (...) confident pixels of each shape
+    confident: Tensor,  # (...) confident pixels of each shape
     threshold: float,  # rounded to single precision
 ) -> Tensor:  # (...) int64
     "Pixels of one class with which a shape is accepted; more than its confident pixels if it cannot be."
-    total = agreeing.float()
-    least = (agreeing.double() * threshold).long() + 1
+    total = confident.float()
+    least = (confident.double() * threshold).long() + 1
     least = least + ~(least.float() / total > threshold)
-    return torch.where((agreeing > 0) & (total / area.float() >= threshold), least, agreeing + 1)
+    return torch.where((confident > 0) & (total / area.float() >= threshold), least, confident + 1)
 
 
 # %% ../../../nbs/book/07_propagation.ipynb #7bf5eca8
@@ -146,19 +146,19 @@ def propagate_regions(
     K1 = 1 + (num_classes or _count_classes(labels))
     bits = 2 ** torch.arange(8, dtype=torch.uint8, device=labels.device)[:, None]  # (8,1)
     inside = (torch.arange(256, dtype=torch.uint8, device=labels.device) & bits) > 0  # (8,256)
-    patterns, sure = _patterns(shapes.flatten(2), bits), confident.flatten(1)  # (B,S/8,N), (B,N)
-    need = _votes_needed(*_sizes(patterns, sure, inside), threshold)  # (B,S), filled up to eights
+    patterns, counted = _patterns(shapes.flatten(2), bits), confident.flatten(1)  # (B,S/8,N), (B,N)
+    need = _votes_needed(*_sizes(patterns, counted, inside), threshold)  # (B,S), filled up to eights
     votes = F.pad(need.T[:, :, None] - 1, (0, K1 - 1)).int()  # (S,B,K+1): those of the null class
     inside = inside.repeat_interleave(K1, 1)  # (8,G) for the groups: pattern, then label
     outside = ~inside * K1
     first = torch.arange(256 * K1, device=labels.device).expand(len(labels), -1) % K1  # (B,G)
-    voters = votes.new_zeros(patterns.shape[1], len(labels), 256 * K1)  # (S/8,B,G) confident pixels of each group
-    now, sure, winners = labels.flatten(1) + 1, sure.int(), []
-    for pattern, eight, pixels in zip(patterns.unbind(1), votes.split(8), voters):
+    group_pixels = votes.new_zeros(patterns.shape[1], len(labels), 256 * K1)  # (S/8,B,G) confident pixels of each group
+    now, counted, winners = labels.flatten(1) + 1, counted.int(), []
+    for pattern, eight, pixels in zip(patterns.unbind(1), votes.split(8), group_pixels):
         group, groups = torch.add(now, pattern, alpha=K1), first
-        ballots = pixels.scatter_add_(1, group, sure)[:, None] * inside  # (B,8,G)
-        for ballot, count, beyond in zip(ballots.unbind(1), eight, outside):
-            winner = count.scatter_add_(1, groups, ballot).argmax(1, keepdim=True)  # (B,1) k*, Eq. 8, 9
+        per_class = pixels.scatter_add_(1, group, counted)[:, None] * inside  # (B,8,G)
+        for added, count, beyond in zip(per_class.unbind(1), eight, outside):
+            winner = count.scatter_add_(1, groups, added).argmax(1, keepdim=True)  # (B,1) k*, Eq. 8, 9
             groups = torch.where(winner > beyond, winner, groups)  # Eq. 10
             winners.append(winner)
         now = groups.gather(1, group)

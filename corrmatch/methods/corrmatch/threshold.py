@@ -80,10 +80,10 @@ class Threshold:
             raise ValueError(f"a momentum of {momentum}; it is the share of the old value, between 0 and 1")
         self.value, self.momentum = float(init), float(momentum)
 
-    def evidence(self, logits, valid, seen=None):
+    def statistic(self, logits, valid, seen=None):
         return class_maxima(logits, valid, seen)
 
-    def move(self, evidence):
+    def set_value(self, statistic):
         raise NotImplementedError
 
     def average(self, old, new):
@@ -117,8 +117,8 @@ class Threshold:
         seen=None,  # as in `confidences`
     ) -> float | Tensor:  # the new value
         "Update by the statistic of this batch; without a valid pixel the value stays."
-        evidence = self.evidence(logits, valid, seen)
-        self.move(evidence if reduce is None else reduce(evidence))
+        statistic = self.statistic(logits, valid, seen)
+        self.set_value(statistic if reduce is None else reduce(statistic))
         return self.value
 
 
@@ -126,8 +126,8 @@ class Threshold:
 class DynamicThreshold(Threshold):
     "CorrMatch's threshold: moving average of the mean over predicted classes of their best confidence (Eq. 11, 13)."
 
-    def move(self, evidence):
-        maxima = present(evidence)
+    def set_value(self, statistic):
+        maxima = present(statistic)
         if len(maxima):
             self.value = self.average(self.value, maxima.mean().item())
 
@@ -149,8 +149,8 @@ class FixedThreshold(Threshold):
 class MaximumThreshold(Threshold):
     "Follows the highest confidence of the batch (Table 12)."
 
-    def move(self, evidence):
-        maxima = present(evidence)
+    def set_value(self, statistic):
+        maxima = present(statistic)
         if len(maxima):
             self.value = self.average(self.value, maxima.max().item())
 
@@ -162,13 +162,13 @@ class MeanThreshold(Threshold):
 
     reduce_op = "sum"
 
-    def evidence(self, logits, valid, seen=None):  # (2,) sum of the confidences, number of pixels
+    def statistic(self, logits, valid, seen=None):  # (2,) sum of the confidences, number of pixels
         confidence, _ = confidences(logits, valid, seen)
         seen = confidence > -torch.inf
         return torch.stack([confidence.where(seen, 0).sum(), seen.sum().to(confidence)])
 
-    def move(self, evidence):
-        total, count = evidence.tolist()
+    def set_value(self, statistic):
+        total, count = statistic.tolist()
         if count:
             self.value = self.average(self.value, total / count)
 
@@ -180,13 +180,13 @@ class PixelThreshold(Threshold):
 
     reduce_op = "sum"
 
-    def evidence(self, logits, valid, seen=None):  # (2,H,W) over the images: sum of the confidences, number of pixels
+    def statistic(self, logits, valid, seen=None):  # (2,H,W) over the images: sum of the confidences, number of pixels
         confidence, _ = confidences(logits, valid, seen)
         seen = confidence > -torch.inf
         return torch.stack([confidence.where(seen, 0).sum(0), seen.sum(0).to(confidence)])
 
-    def move(self, evidence):
-        total, count = evidence
+    def set_value(self, statistic):
+        total, count = statistic
         old = torch.as_tensor(self.value).to(total)
         if old.dim() and old.shape != total.shape:
             raise ValueError(
@@ -206,11 +206,11 @@ class ClassThreshold(Threshold):
         super().__init__(init, momentum)
         self.overall, self.local = self.value, None  # tau of Eq. 13; (K,) one average for each class
 
-    def move(self, evidence):
-        maxima = present(evidence)
+    def set_value(self, statistic):
+        maxima = present(statistic)
         if not len(maxima):
             return
-        self.overall, seen = self.average(self.overall, maxima.mean().item()), evidence.cpu() > -torch.inf
+        self.overall, seen = self.average(self.overall, maxima.mean().item()), statistic.cpu() > -torch.inf
         local = (
             torch.full(seen.shape, self.level, dtype=torch.float64) if self.local is None else self.local.cpu().clone()
         )
