@@ -31,6 +31,8 @@ from reproduction.paper import TABLES
 
 ROWS = {
     "supervised": "labelled_only",
+    "FixMatch": "fixmatch",
+    "UniMatch": "unimatch",
     "consistency baseline": "weak_to_strong",
     "pixel propagation": "pixel_only",
     "CorrMatch": "corrmatch",

@@ -127,7 +127,7 @@ class CCVC(Method):
     def consistency(self, logits, labels, confident, conflict, valid, count=None):
         "Mean over both directions of the weighted cross-entropy, over the valid pixels."
         losses = []
-        for z, label, sure in zip(logits, labels.flip(0), confident.flip(0)):
-            factor = torch.where(conflict & sure, self.config.conflict, 1.0)
+        for z, label, is_confident in zip(logits, labels.flip(0), confident.flip(0)):
+            factor = torch.where(conflict & is_confident, self.config.conflict, 1.0)
             losses.append(mean_over(factor * pixel_cross_entropy(z, label), valid, valid, count))
         return sum(losses) / 2
