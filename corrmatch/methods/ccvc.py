@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["discrepancy", "CCVCConfig", "CCVC"]
 
-# %% ../../nbs/methods/ccvc.ipynb #6493837c
+# %% ../../nbs/methods/ccvc.ipynb #6ca0b67f
 from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,120 @@ from ..models.deeplab import conv_bn_relu
 from ..nn.cutmix import mix
 from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import need
+
+
+# %% ../../nbs/methods/ccvc.ipynb #a5e25ad1
+def discrepancy(
+    a: Tensor,  # (B,C,h,w) features of one branch
+    b: Tensor,  # the same shape: features of the other
+) -> Tensor:  # from 0, opposite everywhere, to 2, alike everywhere
+    "1 + the mean cosine; each side gets its gradient from one half of the loss, in which the other is constant."
+    a, b = at_least_float32(a, b)
+    return 1 + (F.cosine_similarity(a.detach(), b).mean() + F.cosine_similarity(a, b.detach()).mean()) / 2
+
+
+@dataclass
+class CCVCConfig(MethodConfig):
+    "Settings of CCVC."
+
+    strong_view: bool = True  # labels of the weak view supervise the mixed strong view, too; False: itself alone
+    sup: float = 5.0  # weight of the supervised losses' mean (Cityscapes: 1)
+    con: float = 2.0  # weight of the consistency (Cityscapes: 1)
+    dis: float = 1.0  # weight of the discrepancy
+    threshold: float = 0.9  # confidence above which a label in conflict counts more (Cityscapes: 0)
+    conflict: float = 2.0  # factor of a pixel whose label is in conflict and confident
+    dropout: float = 0.5  # of channels, in the mapping
+    raw_logits: bool = False  # the threshold is compared with the largest logit, as in the published code
+    unmixed_conflict: bool = False  # conflicts of the strong view are those of the weak one, as in the published code
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("sup", "con", "dis", "conflict"):
+            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
+        need(0 <= self.dropout < 1, "method.dropout", self.dropout, "from 0 to below 1")
+
+    @property
+    def views(self) -> Views:
+        return Views(strong=1, box="area") if self.strong_view else Views(strong=0, box=None)
+
+    def unlabelled_off(self):
+        return {"sup": 2.0, "con": 0.0, "dis": 0.0}
+
+
+@register
+class CCVC(Method):
+    "Two networks label each other's images, and their features are pushed apart."
+
+    name, Config = "ccvc", CCVCConfig
+    paper = "Wang et al., CVPR 2023, arXiv 2303.01276"
+    about = "two networks that agree on labels and differ in features; conflicts count twice"
+    cost, networks = "6B G + 2B N", "2 and a mapping"  # without strong views 4B G; with a second crop 2B N more
+    fidelity = (
+        "exact: three losses, mapping, weights; substituted: the shared network, optimiser and length; "
+        "by the paper, not the code: probabilities as confidence, conflicts mixed like labels; branch 1 is judged"
+    )
+
+    def __init__(self, config, build):
+        super().__init__(config, build)
+        self.net, self.twin = build(), build()
+        channels = self.twin.joined_channels
+        self.mapping = nn.Sequential(*conv_bn_relu(channels, channels), nn.Dropout2d(config.dropout))
+
+    def forward(self, phase, batch, clock):
+        c = self.config
+        weights = {"sup_hard": c.sup / 2, "sup_twin": c.sup / 2, "unsup_con": c.con, "unsup_dis": c.dis}
+        off = not (c.con or c.dis)  # the unlabelled images are not even seen: batch norm would notice them
+        images, targets = (None, None) if off or not c.strong_view else self.strong(batch)
+        logits_x, features_x = self.both(batch["image_x"])
+        terms = {name: self.supervised(z, batch, clock) for name, z in zip(("sup_hard", "sup_twin"), logits_x)}
+        if off:
+            return weighted_sum(terms, weights)
+        logits, features = self.both(batch["image_w"])
+        pairs = [(logits, *(targets[0] if targets else self.targets(logits, batch["valid_u"])))]
+        if targets:
+            pairs.append((self.both(images)[0], *targets[1]))
+        terms["unsup_con"] = sum(self.consistency(*pair, clock.count) for pair in pairs) / len(pairs)
+        terms["unsup_dis"] = discrepancy(*(torch.cat(both) for both in zip(features_x, features)))
+        conflict, valid = pairs[0][3:]
+        ratio = (conflict & valid).sum() / valid.sum().clamp(min=1)
+        return weighted_sum(terms, weights, logs={"conflict_ratio": ratio})
+
+    def both(self, images):
+        "Logits of both branches, and the features that have to differ."
+        nets, size = (self.net, self.twin), images.shape[-2:]
+        one, other = (net.join(net.encode(images)) for net in nets)
+        with self.twin.mixed(images.device):
+            features = one, self.mapping(other)
+        return [net.predict(f, size) for net, f in zip(nets, features)], features
+
+    def targets(self, logits, valid):
+        "Labels and confident pixels of both branches, (2,B,H,W); pixels of conflict and valid pixels, (B,H,W)."
+        scores = torch.stack(logits).detach()
+        confidence, labels = (scores if self.config.raw_logits else scores.softmax(2)).max(2)
+        return labels, confidence > self.config.threshold, labels[0] != labels[1], valid
+
+    @torch.no_grad()
+    def strong(self, batch):
+        "The mixed strong view, and the targets of the weak view, unmixed and mixed."
+        training, box = self.training, batch["box"]
+        self.eval()
+        own = self.targets(self.both(batch["image_w"])[0], batch["valid_u"])
+        if "image_w_mix" in batch:
+            image, source = batch["image_s_mix"], self.targets(self.both(batch["image_w_mix"])[0], batch["valid_mix"])
+        else:
+            image, source = batch["image_s"].roll(1, 0), [t.roll(1, -3) for t in own]
+        self.train(training)
+        labels, confident, conflict, valid = (torch.where(box, b, a) for a, b in zip(own, source))
+        conflict = own[2] if self.config.unmixed_conflict else conflict
+        return mix(batch["image_s"], image, box), (own, (labels, confident, conflict, valid))
+
+    def consistency(self, logits, labels, confident, conflict, valid, count=None):
+        "Mean over both directions of the weighted cross-entropy, over the valid pixels."
+        losses = []
+        for z, label, certain in zip(logits, labels.flip(0), confident.flip(0)):
+            factor = torch.where(conflict & certain, self.config.conflict, 1.0)
+            losses.append(mean_over(factor * pixel_cross_entropy(z, label), valid, valid, count))
+        return sum(losses) / 2
 
 
 # %% ../../nbs/methods/ccvc.ipynb #c474d5ab
