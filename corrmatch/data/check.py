@@ -542,7 +542,7 @@ def judge_names(
     path, lines = folder.root / "classes.txt", "one class per line, in the order of the ids"
     if not folder.has_classes and folder.layout == "voc" and str(labelled) not in protocols():
         found.append(warn(str(path), "there is no such file, so VOC's 21 classes are assumed", f"write {lines}"))
-    return found + [warn(str(path), said, f"{todo}: {lines}") for said, todo in judge_class_lines(path, folder.classes)]
+    return found + [warn(str(path), what, f"{todo}: {lines}") for what, todo in judge_class_lines(path, folder.classes)]
 
 
 # %% ../../nbs/reference/checks.ipynb #c7a1e008

@@ -80,7 +80,7 @@ class Predictor:
         out,  # as in `save`
         **options,  # of `predict`
     ) -> bool:
-        "Whether the files of an image are there and whole; files of another origin are refused."
+        "Whether the files of an image are there and whole; files of another origin are an error."
         image, files = Path(image), targets(image, out)
         there = {f: stamp_of(f) for f in files if f.exists()}
         stamp = self.stamp(image, **options) if there else ""

@@ -84,7 +84,7 @@ def read_checkpoint(
     which: str = "best",  # best or last checkpoint of a run folder
     device="cpu",
 ) -> dict:
-    "What a checkpoint of a run holds; other files are refused."
+    "What a checkpoint of a run holds; other files are an error."
     path = find_checkpoint(run, which)
     state = load_checkpoint(path, device)
     if lacking := {"classes", "config", "method", "preprocessing"}.difference(state if isinstance(state, dict) else ()):
