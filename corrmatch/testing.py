@@ -178,7 +178,7 @@ def tiny_method(
     seed: int = 0,  # of the weights
     **settings,  # of the method
 ) -> nn.Module:  # the method, in double precision
-    "A method of small networks. Its teacher, if it has one, is another network, confident here and unsure there."
+    "A method of small networks. Its teacher, if it has one, is another network, confident here and not there."
     config = ModelConfig("resnet18", width=8, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
     torch.manual_seed(seed)
     method = kind(kind.Config(**settings), lambda: build_segmenter(config, classes)).double()

@@ -119,7 +119,7 @@ def reproduce_methods(
 ) -> dict:  # name of a table -> all its measured rows
     "Train the rows that are lacking, print the methods of each table, write what was measured as CSV."
     for name in tables:
-        published(name, names), recipes_of(name, scale)  # what is mistyped is refused before anything is trained
+        published(name, names), recipes_of(name, scale)  # what is mistyped is an error before anything is trained
     if train:
         recipes = dict.fromkeys(r for name in tables for r in recipes_here(name, scale))
         todo = [(r, run_of(m), seed) for seed in seeds for r in recipes for m in names]

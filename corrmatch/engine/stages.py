@@ -98,18 +98,18 @@ def label_images(
     config: Config,  # of that stage
     folder: Folder,
     ids: list[str],  # what to label
-    me: Processes = Processes(),
+    dist: Processes = Processes(),
     stop=lambda: False,  # asked before each image
 ) -> bool:  # False if it was told to stop
     "Label images with the network of a stage and rank them by stability; what is labelled already stays."
     kinds, mode = len(folder.classes), "sliding_window" if config.mode == "sliding_window" else "whole"
     paths = {id: file_of(id, run) for id in ids}
-    todo = [id for id in ids[me.rank :: me.world] if not paths[id].exists()]
+    todo = [id for id in ids[dist.rank :: dist.world] if not paths[id].exists()]
 
     def network(name):
         method = build_method(config, kinds, load=False)
         method.load_state_dict(load_checkpoint(run / name, "cpu")["method"])
-        return set_up(method, config, me.device).predictor
+        return set_up(method, config, dist.device).predictor
 
     if todo:
         total = load_checkpoint(run / "last.pt")["step"]
@@ -124,12 +124,12 @@ def label_images(
             final, *before = [see(net, image).argmax(0).cpu() for net in (last, *early)]
             labels = see(labeller, image, stage.scales, stage.flip).argmax(0).cpu()
         write_labels(paths[id], labels, stability(before, final, kinds), folder.classes)
-    if me.any(stop()):
+    if dist.any(stop()):
         return False
-    me.wait()
-    if me.main:
+    dist.wait()
+    if dist.main:
         write_table(run, paths, stage.share)
-    me.wait()
+    dist.wait()
     return True
 
 

@@ -249,7 +249,7 @@ def training_step(
     per_epoch: int = 1,  # steps of an epoch
     dist: Processes = Processes(),
 ) -> Losses:  # without graph; of all phases together; no terms if the step was left out, and the logs of the one before
-    "One step of the run: learning rates; for each phase what precedes it, losses, backward, optimiser, and what follows."
+    "One step of the run: learning rates; for each phase what precedes it, losses, backward, optimiser, what follows."
     torch.manual_seed(step_seed("step", config.seed, state.step, dist.rank))
     clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist, state.optimizers)
     before = Rollback(state) if config.system.skip_bad_steps else None

@@ -226,6 +226,7 @@ def to_device(x: torch.Tensor, device, channels_last: bool = False) -> torch.Ten
 
 
 # %% ../../nbs/book/10_trainer.ipynb #3b22593a
+#| code-fold: true
 def make_context(
     config: Config,
     dist: Processes,
@@ -305,6 +306,7 @@ def write(run: Path, writer, name: str, row: dict):
 
 
 # %% ../../nbs/book/10_trainer.ipynb #8e776328
+#| code-fold: true
 def score(
     state: TrainState,
     context: RunContext,
@@ -540,7 +542,8 @@ def validate(state: TrainState, context: RunContext, writer, callback=None, inte
     return True
 
 
-# %% ../../nbs/book/10_trainer.ipynb #e59ed944
+# %% ../../nbs/book/10_trainer.ipynb #8455fe4a
+#| code-fold: true
 def earlier_stages(context: RunContext, interrupt: Interrupt, progress: bool, callback) -> Result | None:
     "Make the trainings before that of a run, or go on with them; the result of the one that was interrupted."
     config, dist, labels = context.config, context.dist, {}
@@ -559,6 +562,7 @@ def earlier_stages(context: RunContext, interrupt: Interrupt, progress: bool, ca
     context.views.labels = labels
 
 
+# %% ../../nbs/book/10_trainer.ipynb #e59ed944
 def one_training(
     config: Config,
     dist: Processes,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["discrepancy", "CCVCConfig", "CCVC"]
 
-# %% ../../nbs/methods/ccvc.ipynb #46f08805
+# %% ../../nbs/methods/ccvc.ipynb #6493837c
 from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import need
 
 
-# %% ../../nbs/methods/ccvc.ipynb #1e8e744c
+# %% ../../nbs/methods/ccvc.ipynb #c474d5ab
 def discrepancy(
     a: Tensor,  # (B,C,h,w) features of one branch
     b: Tensor,  # the same shape: features of the other
