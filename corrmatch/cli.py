@@ -272,8 +272,8 @@ class Predict:
         need_folder(self.out / "mask.png")
 
         predictor = load(self.run, self.which, self.device)
-        if changed := foreign_classes(predictor.classes, self.path):
-            warnings.warn(f"{'; '.join(changed)}. The masks will hold the ids of the network")
+        if contradictions := foreign_classes(predictor.classes, self.path):
+            warnings.warn(f"{'; '.join(contradictions)}. The masks will hold the ids of the network")
         options = {"mode": self.mode, "size": self.size}
         todo = [p for p in images if not predictor.is_done(p, self.out, **options)]
         for path in tqdm(todo, "predict", disable=not sys.stderr.isatty()):
