@@ -43,6 +43,7 @@ from ..data.views import MEAN, STD
 
 
 # %% ../../nbs/howto/export.ipynb #dfafa644
+#| code-fold: true
 def inference_network(
     net: nn.Module,  # predictor of a run
 ) -> nn.Module:
@@ -51,6 +52,7 @@ def inference_network(
 
 
 # %% ../../nbs/howto/export.ipynb #81530319
+#| code-fold: true
 class Exportable(nn.Module):
     "What is exported: RGB from 0 to 1 in, logits out."
 
@@ -72,12 +74,13 @@ def to_unit(
 
 
 # %% ../../nbs/howto/export.ipynb #a5515254
+#| code-fold: true
 def details_of(
     config: Config,
     classes: Classes,
 ) -> dict:
     "What is known about an exported network, as plain data."
-    smallest = config.model.output_stride + 1  # from here on the last stage has two cells along each side
+    smallest = config.model.output_stride + 1  # from here on the last stage has two positions along each side
     here = environment()
     return classes.to_dict() | {
         "input": "images: float32 (batch, 3, height, width), red green blue from 0 to 1, "
@@ -94,6 +97,7 @@ def details_of(
 
 
 # %% ../../nbs/howto/export.ipynb #7c3041ee
+#| code-fold: true
 class EveryOther(nn.Module):
     "Max pooling 3x3 with stride 2, as pooling with stride 1 of which every other result is kept."
 
@@ -124,6 +128,7 @@ def trace(
 
 
 # %% ../../nbs/howto/export.ipynb #ee717c87
+#| code-fold: true
 NAME = "corrmatch.json"  # of the details inside a .pt2
 
 
@@ -149,6 +154,7 @@ def open_torch(data: bytes):
 
 
 # %% ../../nbs/howto/export.ipynb #b50d2ed6
+#| code-fold: true
 AXES = {0: "batch", 2: "height", 3: "width"}
 
 
@@ -197,6 +203,7 @@ def why_no_onnx() -> str:
 
 
 # %% ../../nbs/howto/export.ipynb #c16381bc
+#| code-fold: true
 def deviation(
     model,  # a function from images to logits
     segmenter: Exportable,  # what it was made of
@@ -219,6 +226,7 @@ def deviation(
 
 
 # %% ../../nbs/howto/export.ipynb #721b15c8
+#| code-fold: true
 def check_target(
     file,  # to be written
     format: str,  # torch or onnx
@@ -261,6 +269,7 @@ def export_run(
 
 
 # %% ../../nbs/howto/export.ipynb #b4016e21
+#| code-fold: true
 def load_exported(
     file,  # .onnx, or .pt2 from somebody you trust: it may hold code, which runs while it is opened
 ):  # function: images (B,3,H,W) from 0 to 1 -> logits (B,K,H,W); and a dict of details
