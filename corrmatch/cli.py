@@ -297,7 +297,7 @@ class Export:
     "Write the network of a run into one file that needs no corrmatch: RGB from 0 to 1 in, logits out."
 
     run: Positional[Path]  # run folder
-    out: Path  # file to write: NAME.onnx, or NAME.pt2 with --format torch
+    out: Path  # file to write: NAME.onnx (onnx) or NAME.pt2 (torch)
     format: Literal["onnx", "torch"] = "onnx"  # ONNX (needs corrmatch[onnx]); torch: whoever opens it runs its code
     which: Literal["best", "last"] = "best"  # checkpoint
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["discrepancy", "CCVCConfig", "CCVC"]
 
-# %% ../../nbs/methods/ccvc.ipynb #46f08805
+# %% ../../nbs/methods/ccvc.ipynb #6493837c
 from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import need
 
 
-# %% ../../nbs/methods/ccvc.ipynb #1e8e744c
+# %% ../../nbs/methods/ccvc.ipynb #c474d5ab
 def discrepancy(
     a: Tensor,  # (B,C,h,w) features of one branch
     b: Tensor,  # the same shape: features of the other
@@ -127,7 +127,7 @@ class CCVC(Method):
     def consistency(self, logits, labels, confident, conflict, valid, count=None):
         "Mean over both directions of the weighted cross-entropy, over the valid pixels."
         losses = []
-        for z, label, is_confident in zip(logits, labels.flip(0), confident.flip(0)):
-            factor = torch.where(conflict & is_confident, self.config.conflict, 1.0)
+        for z, label, sure in zip(logits, labels.flip(0), confident.flip(0)):
+            factor = torch.where(conflict & sure, self.config.conflict, 1.0)
             losses.append(mean_over(factor * pixel_cross_entropy(z, label), valid, valid, count))
         return sum(losses) / 2

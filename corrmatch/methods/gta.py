@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["GTAConfig", "GTA"]
 
-# %% ../../nbs/methods/gta.ipynb #180b77ad
+# %% ../../nbs/methods/gta.ipynb #98e18104
 import copy
 from dataclasses import dataclass
 import torch
@@ -18,7 +18,7 @@ from ..nn.percentile import above
 from ..settings import need
 
 
-# %% ../../nbs/methods/gta.ipynb #94b9f43d
+# %% ../../nbs/methods/gta.ipynb #386f1976
 @dataclass
 class GTAConfig(MethodConfig):
     "Settings of GTA."
