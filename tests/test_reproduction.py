@@ -157,6 +157,10 @@ def test_every_row_has_its_settings():
         change(toy(), {"method.sofft": "cosine"})
 
 
+# steps of rows that were made with --steps; results/README.md gives the command
+SHORTER = {"voc_animals_104": 640}
+
+
 def test_the_kept_rows_are_the_rows_of_the_tables():
     "Settings of the runs in results/ are those that their names say; every record has the columns of today."
     found = sorted((ROOT / "results").glob("*/*_seed*/config.json"))
@@ -164,7 +168,7 @@ def test_the_kept_rows_are_the_rows_of_the_tables():
     for path in found:
         recipe, (run, seed) = path.parts[-3], path.parts[-2].rsplit("_seed", 1)
         if recipe in RECIPES:
-            check_same(path.parent, row_config(recipe, run, int(seed), root="x"))
+            check_same(path.parent, row_config(recipe, run, int(seed), root="x", steps=SHORTER.get(recipe)))
     for path in sorted((ROOT / "results").rglob("config.json")):
         log, scores = read_log(path.parent), read_log(path.parent, "scores.csv")
         assert not {"confident", "spread", "trusted"} & set(log) and not (path.parent / "trusted.csv").exists()
