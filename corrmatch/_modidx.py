@@ -455,10 +455,6 @@ d = {
                 "book/evaluation.html#pseudo_label_counts",
                 "corrmatch/engine/evaluation.py",
             ),
-            "corrmatch.engine.evaluation.save_prediction": (
-                "book/evaluation.html#save_prediction",
-                "corrmatch/engine/evaluation.py",
-            ),
             "corrmatch.engine.evaluation.scores": ("book/evaluation.html#scores", "corrmatch/engine/evaluation.py"),
             "corrmatch.engine.evaluation.sliding_window": (
                 "book/evaluation.html#sliding_window",
@@ -519,7 +515,6 @@ d = {
             "corrmatch.engine.predict.list_ids": ("reference/predict.html#list_ids", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.load": ("reference/predict.html#load", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.predict": ("reference/predict.html#predict", "corrmatch/engine/predict.py"),
-            "corrmatch.engine.predict.put": ("reference/predict.html#put", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.stamp_of": ("reference/predict.html#stamp_of", "corrmatch/engine/predict.py"),
             "corrmatch.engine.predict.targets": ("reference/predict.html#targets", "corrmatch/engine/predict.py"),
         },

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 import pandas as pd
 import pytest
 import torch
@@ -80,9 +79,8 @@ def test_a_part_that_breaks_is_recorded_and_the_next_one_starts(tmp_path, monkey
 
 
 def test_a_part_that_hangs_is_ended(tmp_path):
-    begun = time.monotonic()
     status, _ = gpu.run([sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"], 3)
-    assert status == 124 and time.monotonic() - begun < 300
+    assert status == 124
 
 
 def test_without_time_a_part_is_left_out(tmp_path):

@@ -19,7 +19,6 @@ __all__ = [
     "pseudo_label_counts",
     "predict_labels",
     "palette_image",
-    "save_prediction",
     "overlay",
 ]
 
@@ -321,24 +320,6 @@ def palette_image(
         raise ValueError(f"labels of shape {tuple(labels.shape)}; give those of one image (height, width)")
     need_class_ids(labels, labels != 255, "label map", len(classes), 255)
     return label_image(labels, classes)
-
-
-def save_prediction(
-    labels: Tensor,  # (H,W) class ids
-    classes: Classes,  # their colours
-    path,  # ends in .png
-    overwrite: bool = False,  # replace a file that is there
-):
-    "Write labels as palette PNG: the values are the class ids, the palette is their colours."
-    image, path = palette_image(labels, classes), Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: class ids are kept without loss in a PNG; give a name that ends in .png")
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path}: there is such a file already; choose another name, or overwrite=True to replace it"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #9421452f

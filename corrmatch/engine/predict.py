@@ -8,7 +8,6 @@ __all__ = [
     "Predictor",
     "targets",
     "stamp_of",
-    "put",
     "as_image",
     "load",
     "foreign_classes",
@@ -19,7 +18,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/predict.ipynb #c7460c00
-import hashlib, os, zlib
+import hashlib, zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +32,7 @@ from .config import Config
 from .evaluation import ConfusionMatrix, evaluate_views, overlay, palette_image
 from .evaluation import predict_labels as predict_image
 from .results import load_run, need_classes, scored_views
-from .runs import find_device, need_folder
+from .runs import find_device, need_folder, write_atomic
 from .trainer import find_root
 from ..models.base import Segmenter
 
@@ -105,8 +104,10 @@ class Predictor:
         labels = self.predict(picture, **options)
         note = PngImagePlugin.PngInfo()
         note.add_text(STAMP, stamp)
-        put(palette_image(labels, self.classes), files[0], format="PNG", pnginfo=note)
-        put(overlay(picture, labels, self.classes), files[1], format="JPEG", quality=90, comment=stamp.encode())
+        pictures = palette_image(labels, self.classes), overlay(picture, labels, self.classes)
+        kinds = {"format": "PNG", "pnginfo": note}, {"format": "JPEG", "quality": 90, "comment": stamp.encode()}
+        for file, image, kind in zip(files, pictures, kinds):
+            write_atomic(need_folder(file), lambda part: image.save(part, **kind))
         return files
 
 
@@ -127,17 +128,6 @@ def stamp_of(path: Path) -> str:
             return note.decode(errors="replace") if isinstance(note, bytes) else str(note)
     except OSError:
         return "" if path.is_file() and path.read_bytes()[:1] in (b"", b"\x89", b"\xff") else "unknown"
-
-
-def put(image: Image.Image, path: Path, **options):
-    "Write an image under its name when it is whole."
-    need_folder(path).parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        image.save(part, **options)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def as_image(image) -> Image.Image:

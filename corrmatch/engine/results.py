@@ -68,7 +68,7 @@ def find_checkpoint(
 ) -> Path:
     "The file that is meant."
     run = Path(run)
-    if not run.exists():
+    if not run.is_file() and not any(run.glob("*.pt")):  # a dataset may lie here under the same name
         run = packaged_runs().get(str(run), run)
     if not run.exists():
         raise FileNotFoundError(
