@@ -195,6 +195,12 @@ def animals(a, limit: float, out: Path) -> dict:
         return {"steps": count, "seconds a step of the probe": each, "methods": found}
 
 
+def unsound(record) -> bool:
+    "Whether a part broke: it has an error, or it or a run of it the end of an output, which is kept of failures alone."
+    inner = any(unsound(value) for value in record.values() if isinstance(value, dict))
+    return inner or "error" in record or "end" in record
+
+
 def make_toy_data(place: Path):
     "The drawn scenes, before several runs ask for them."
     from corrmatch.data.toy import make_toy
@@ -311,8 +317,7 @@ def main(words=None) -> int:
         record = {"seconds": round(time.monotonic() - begun, 1)} | record
         (a.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
         print(json.dumps(record)[:600], flush=True)
-        bad = "error" in record or '"end"' in json.dumps(record)
-        failed += [name] * bad
+        failed += [name] * unsound(record)
     print(
         f"{time.monotonic() - start:.0f} s; records in {a.out}" + (f"; failed: {', '.join(failed)}" if failed else "")
     )
