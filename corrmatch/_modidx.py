@@ -707,6 +707,7 @@ d = {
                 "reference/state.html#trainstate.state_dict",
                 "corrmatch/engine/state.py",
             ),
+            "corrmatch.engine.state.backend_flags": ("reference/state.html#backend_flags", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.bad_step": ("reference/state.html#bad_step", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
@@ -1705,6 +1706,10 @@ d = {
                 "reference/segmenter.html#at_least_float32",
                 "corrmatch/models/base.py",
             ),
+            "corrmatch.models.base.compile_alone": (
+                "reference/segmenter.html#compile_alone",
+                "corrmatch/models/base.py",
+            ),
         },
         "corrmatch.models.build": {
             "corrmatch.models.build.ModelConfig": ("reference/network.html#modelconfig", "corrmatch/models/build.py"),
@@ -1777,6 +1782,7 @@ d = {
                 "book/model.html#resnet.forward",
                 "corrmatch/models/deeplab.py",
             ),
+            "corrmatch.models.deeplab.ResNet.parts": ("book/model.html#resnet.parts", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.build_model": ("book/model.html#build_model", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.conv_bn_relu": ("book/model.html#conv_bn_relu", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.deep_stem": ("book/model.html#deep_stem", "corrmatch/models/deeplab.py"),

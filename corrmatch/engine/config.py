@@ -86,7 +86,8 @@ class SystemConfig:
     "The machine: how the numbers are computed."
 
     device: str = "auto"  # auto: the GPU if there is one; or cpu, cuda, cuda:1
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"  # of the network; losses are float32 always
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "tf32"  # of convolutions; losses are float32 always
+    deterministic: bool = False  # on a GPU: the same bits each time, slower
     channels_last: bool = False  # keep images and features with the channels innermost
     compile: bool = False  # torch.compile for encoder and decoder
     recompute: bool = False  # activation checkpointing of the encoder

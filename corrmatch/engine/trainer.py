@@ -65,7 +65,7 @@ from corrmatch.engine.runs import (
 )
 from ..data.splits import Split
 from .stages import handed_on, kept_steps, label_images
-from .state import Rollback, TrainState, gradients, ids_of, training_step
+from .state import Rollback, TrainState, backend_flags, gradients, ids_of, training_step
 from ..data.toy import make_toy
 from ..methods.base import Clock, step_seed
 from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, TrainingViews, batches
@@ -325,7 +325,7 @@ def score(
 
     with suppress(Stopped):
         matrix = evaluate_views(
-            state.net, views, context.folder.classes, c.mode, c.data.crop, progress=False, look=look
+            state.net, views, context.folder.classes, c.mode, c.data.crop, False, c.data.workers, look
         )
     if dist.any(bool(interrupt and interrupt.asked)):
         raise Stopped
@@ -632,5 +632,5 @@ def train(
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     need_guard()
     with processes(config.system.device, config.system.timeout) as dist, enough_memory():
-        with Interrupt(2.0 if dist.world > 1 else 0.0) as interrupt:
+        with backend_flags(config.system), Interrupt(2.0 if dist.world > 1 else 0.0) as interrupt:
             return one_training(config, dist, interrupt, resume, progress, callback)
