@@ -1889,6 +1889,46 @@ d = {
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
+        "corrmatch.nn.contrast": {
+            "corrmatch.nn.contrast.ClassQueue": ("reference/contrast.html#classqueue", "corrmatch/nn/contrast.py"),
+            "corrmatch.nn.contrast.ClassQueue.__init__": (
+                "reference/contrast.html#classqueue.__init__",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.filled": (
+                "reference/contrast.html#classqueue.filled",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.forget": (
+                "reference/contrast.html#classqueue.forget",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.lengths": (
+                "reference/contrast.html#classqueue.lengths",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.of": (
+                "reference/contrast.html#classqueue.of",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.offer": (
+                "reference/contrast.html#classqueue.offer",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.push": (
+                "reference/contrast.html#classqueue.push",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.sample": (
+                "reference/contrast.html#classqueue.sample",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.take": (
+                "reference/contrast.html#classqueue.take",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.info_nce": ("reference/contrast.html#info_nce", "corrmatch/nn/contrast.py"),
+        },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
