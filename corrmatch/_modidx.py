@@ -193,6 +193,10 @@ d = {
             ),
             "corrmatch.data.folder.wrong_labels": ("reference/folders.html#wrong_labels", "corrmatch/data/folder.py"),
         },
+        "corrmatch.data.overlap": {
+            "corrmatch.data.overlap.Place": ("reference/overlap.html#place", "corrmatch/data/overlap.py"),
+            "corrmatch.data.overlap.overlapping": ("reference/overlap.html#overlapping", "corrmatch/data/overlap.py"),
+        },
         "corrmatch.data.prepare": {
             "corrmatch.data.prepare.Prepared": ("reference/prepare.html#prepared", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.Prepared.__str__": (
@@ -335,12 +339,17 @@ d = {
                 "book/views.html#trainingviews.order",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.TrainingViews.overlap_of": (
+                "book/views.html#trainingviews.overlap_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.Views": ("book/views.html#views", "corrmatch/data/views.py"),
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutout": ("book/views.html#cutout", "corrmatch/data/views.py"),
             "corrmatch.data.views.denormalise": ("book/views.html#denormalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.draw_place": ("book/views.html#draw_place", "corrmatch/data/views.py"),
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
             "corrmatch.data.views.normalise": ("book/views.html#normalise", "corrmatch/data/views.py"),
