@@ -48,6 +48,7 @@ class DataConfig:
     crop: int = 321  # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)  # range of the random resize (appendix B)
     partner: Literal["batch", "crop"] = "batch"  # CutMix source: the neighbour in the batch, or a second crop (authors)
+    fast_resize: bool = False  # resize only what the crop shows: faster on large images, equal but for rounding
     check: bool = True  # read every listed file once before training
     workers: int = 0  # processes that load images; the numbers do not depend on it
 
