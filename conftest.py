@@ -1,13 +1,34 @@
-"Every notebook is one test: nbdev_test runs it from top to bottom."
+"Every notebook is one test: it runs from top to bottom, as nbdev_test runs it."
 
+import multiprocessing
 import os
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
 LIMIT = 900  # seconds for one notebook
+# importing the libraries takes longer than most pages: a server does it once, and its children run one page each
+CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+LIBRARIES = ["IPython", "matplotlib.pyplot", "nbdev.test", "pandas", "torch", "torchvision.transforms.v2"]
+
+
+def run_notebook(path: str, flags: str, log: str):
+    "Run a page in this process, its output goes to a file; the exit status says whether it ran through."
+    stream = os.open(log, os.O_WRONLY)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    os.chdir(ROOT)
+    os.environ["TQDM_DISABLE"] = "1"
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+
+    config = get_config()
+    success, _ = test_nb(Path(path), config.tst_flags.split(), flags.split(), basepath=config.config_path)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(not success)
 
 
 def pytest_addoption(parser):
@@ -33,17 +54,18 @@ class NotebookFailure(Exception):
 
 class Notebook(pytest.Item):
     def runtest(self):
-        command = [str(Path(sys.executable).with_name("nbdev_test")), "--path", str(self.path)]
-        if flags := self.config.getoption("--nb-flags"):
-            command += ["--flags", flags]
-        try:
-            result = subprocess.run(
-                command, cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True, timeout=LIMIT
-            )
-        except subprocess.TimeoutExpired:
-            raise NotebookFailure(f"{self.path.name} did not end within {LIMIT} seconds")
-        if result.returncode or "Success." not in result.stdout:
-            raise NotebookFailure((result.stdout[-2000:] + result.stderr[-6000:]).strip())
+        CONTEXT.set_forkserver_preload(LIBRARIES)
+        with tempfile.NamedTemporaryFile() as log:
+            flags = self.config.getoption("--nb-flags")
+            page = CONTEXT.Process(target=run_notebook, args=(str(self.path), flags, log.name))
+            page.start()
+            page.join(LIMIT)
+            if page.is_alive():
+                page.kill()
+                raise NotebookFailure(f"{self.path.name} did not end within {LIMIT} seconds")
+            if page.exitcode:
+                said = Path(log.name).read_text(encoding="utf-8", errors="replace")
+                raise NotebookFailure(f"exit status {page.exitcode}\n{said[-8000:].strip()}")
 
     def repr_failure(self, excinfo):
         return str(excinfo.value) if isinstance(excinfo.value, NotebookFailure) else super().repr_failure(excinfo)
