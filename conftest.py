@@ -1,34 +1,12 @@
 "Every notebook is one test: it runs from top to bottom, as nbdev_test runs it."
 
-import multiprocessing
-import os
-import sys
 import tempfile
 from pathlib import Path
 import pytest
+from run_page import CONTEXT, LIBRARIES, run_notebook
 
 ROOT = Path(__file__).parent
 LIMIT = 900  # seconds for one notebook
-# importing the libraries takes longer than most pages: a server does it once, and its children run one page each
-CONTEXT = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-LIBRARIES = ["IPython", "matplotlib.pyplot", "nbdev.test", "pandas", "torch", "torchvision.transforms.v2"]
-
-
-def run_notebook(path: str, flags: str, log: str):
-    "Run a page in this process, its output goes to a file; the exit status says whether it ran through."
-    stream = os.open(log, os.O_WRONLY)
-    os.dup2(stream, 1)
-    os.dup2(stream, 2)
-    os.chdir(ROOT)
-    os.environ["TQDM_DISABLE"] = "1"
-    from nbdev.config import get_config
-    from nbdev.test import test_nb
-
-    config = get_config()
-    success, _ = test_nb(Path(path), config.tst_flags.split(), flags.split(), basepath=config.config_path)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(not success)
 
 
 def pytest_addoption(parser):

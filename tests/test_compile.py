@@ -1,8 +1,5 @@
 """What is translated by torch.compile, how often, and that a run never falls back to untranslated code on its own"""
 
-import warnings
-from dataclasses import replace
-
 import pytest
 import torch
 import torch._dynamo
