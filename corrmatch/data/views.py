@@ -83,6 +83,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red gre
 
 
 # %% ../../nbs/book/03_views.ipynb #df61b680
+#| code-fold: true
 def as_bytes(image: Image.Image) -> torch.Tensor:  # (3,H,W) uint8
     "A PIL image as tensor of bytes."
     if image.mode != "RGB":
@@ -178,6 +179,7 @@ def resize_crop_flip(
 
 
 # %% ../../nbs/book/03_views.ipynb #8181c599
+#| code-fold: true
 def blur(
     image: Image.Image,
     radius: tuple[float, float],  # range of the standard deviation, pixels

@@ -232,6 +232,7 @@ def scores(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #5d045437
+#| code-fold: true
 @contextmanager
 def evaluating(
     model,  # a module, or any other callable
