@@ -27,7 +27,7 @@ from corrmatch.data.toy import make_toy
 from corrmatch.data.views import PseudoLabelledViews, TrainingViews, batches
 from corrmatch.engine.processes import processes
 from corrmatch.engine.runs import environment, save_json
-from corrmatch.engine.state import TrainState, training_step
+from corrmatch.engine.state import TrainState, backend_flags, training_step
 from corrmatch.engine.trainer import open_data, to_device
 from corrmatch.methods import methods
 from corrmatch.recipes.published import RECIPES
@@ -90,7 +90,7 @@ def peak_memory(step, method, device) -> int:
     return saved.total
 
 
-def settings(recipe: str, method: str, crop=None, batch=None, device="cpu", precision="float32", fast=False):
+def settings(recipe: str, method: str, crop=None, batch=None, device="cpu", precision="tf32", fast=False):
     "The settings of a recipe with a method, at another crop and batch if asked."
     c = RECIPES[recipe].make(method)
     system = replace(c.system, device=device, precision=precision, channels_last=fast, compile=fast, fused=fast)
@@ -123,10 +123,11 @@ def measure(config, classes: int, batch: dict, dist, seconds: float) -> dict:
 
     step(), step()  # buffers of the optimiser, choices of kernels, compilation
     memory = peak_memory(step, state.method, dist.device)
-    with FlopCounterMode(display=False) as flops:
-        step()
-    with Launches() as launches:
-        step()
+    with torch.compiler.set_stance("force_eager"):  # what is counted is the step as it is written
+        with FlopCounterMode(display=False) as flops:
+            step()
+        with Launches() as launches:
+            step()
     timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
     calls, cpu = 0, time.process_time()
     timed = timer.blocked_autorange(min_run_time=seconds)
@@ -159,7 +160,7 @@ def main(words=None) -> pd.DataFrame:
     p.add_argument("--crop", type=int, help="side, pixels; default: the recipe's")
     p.add_argument("--batch", type=int, help="labelled images, and as many unlabelled ones; default: the recipe's")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    p.add_argument("--precision", default="float32", choices=("float32", "tf32", "bfloat16"))
+    p.add_argument("--precision", default="tf32", choices=("float32", "tf32", "bfloat16", "float16"))
     p.add_argument("--fast", action="store_true", help="channels innermost, compiled, one kernel for the optimiser")
     p.add_argument("--seconds", type=float, default=5.0, help="time each method at least so long")
     p.add_argument("--out", type=Path, help="JSON file; the CSV file stands beside it")
@@ -170,9 +171,9 @@ def main(words=None) -> pd.DataFrame:
     with TemporaryDirectory() as folder, processes(a.device) as dist:
         for name in names:
             c = settings(a.recipe, name, a.crop, a.batch, a.device, a.precision, a.fast)
-            rows.append(
-                {"method": name} | measure(c, classes, first_batch(c, Path(folder) / "scenes"), dist, a.seconds)
-            )
+            batch = first_batch(c, Path(folder) / "scenes")
+            with backend_flags(c.system):
+                rows.append({"method": name} | measure(c, classes, batch, dist, a.seconds))
             print(json.dumps(rows[-1]), flush=True)
             shape = {"recipe": a.recipe, "encoder": c.model.encoder, "classes": classes, "batch": c.batch}
             shape |= {"crop": c.data.crop, "precision": a.precision, "fast": a.fast, "threads": torch.get_num_threads()}
