@@ -1666,6 +1666,28 @@ d = {
                 "corrmatch/methods/supervised.py",
             ),
         },
+        "corrmatch.methods.u2pl": {
+            "corrmatch.methods.u2pl.U2PL": ("methods/u2pl.html#u2pl", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.__init__": ("methods/u2pl.html#u2pl.__init__", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.after": ("methods/u2pl.html#u2pl.after", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.before": ("methods/u2pl.html#u2pl.before", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.both": ("methods/u2pl.html#u2pl.both", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.compare": ("methods/u2pl.html#u2pl.compare", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.forward": ("methods/u2pl.html#u2pl.forward", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.warm_steps": (
+                "methods/u2pl.html#u2pl.warm_steps",
+                "corrmatch/methods/u2pl.py",
+            ),
+            "corrmatch.methods.u2pl.U2PLConfig": ("methods/u2pl.html#u2plconfig", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PLConfig.__post_init__": (
+                "methods/u2pl.html#u2plconfig.__post_init__",
+                "corrmatch/methods/u2pl.py",
+            ),
+            "corrmatch.methods.u2pl.U2PLConfig.unlabelled_off": (
+                "methods/u2pl.html#u2plconfig.unlabelled_off",
+                "corrmatch/methods/u2pl.py",
+            ),
+        },
         "corrmatch.methods.unimatch": {
             "corrmatch.methods.unimatch.UniMatch": ("methods/unimatch.html#unimatch", "corrmatch/methods/unimatch.py"),
             "corrmatch.methods.unimatch.UniMatch.clean_and_perturbed": (
