@@ -22,7 +22,7 @@ from ..nn.percentile import below, percentile
 from ..settings import need
 
 
-# %% ../../nbs/methods/u2pl.ipynb #90a5125e
+# %% ../../nbs/methods/u2pl.ipynb #f9d7539e
 @dataclass
 class U2PLConfig(MethodConfig):
     "Settings of U2PL."
