@@ -1006,6 +1006,27 @@ d = {
             "corrmatch.methods.base.weighted_sum": ("methods/template.html#weighted_sum", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.with_source": ("methods/template.html#with_source", "corrmatch/methods/base.py"),
         },
+        "corrmatch.methods.cac": {
+            "corrmatch.methods.cac.CAC": ("methods/cac.html#cac", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.__init__": ("methods/cac.html#cac.__init__", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.after": ("methods/cac.html#cac.after", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.before": ("methods/cac.html#cac.before", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.cells": ("methods/cac.html#cac.cells", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.compare": ("methods/cac.html#cac.compare", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.contrast": ("methods/cac.html#cac.contrast", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.forward": ("methods/cac.html#cac.forward", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CAC.negatives": ("methods/cac.html#cac.negatives", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CACConfig": ("methods/cac.html#cacconfig", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.CACConfig.__post_init__": (
+                "methods/cac.html#cacconfig.__post_init__",
+                "corrmatch/methods/cac.py",
+            ),
+            "corrmatch.methods.cac.CACConfig.unlabelled_off": (
+                "methods/cac.html#cacconfig.unlabelled_off",
+                "corrmatch/methods/cac.py",
+            ),
+            "corrmatch.methods.cac.shifted": ("methods/cac.html#shifted", "corrmatch/methods/cac.py"),
+        },
         "corrmatch.methods.ccvc": {
             "corrmatch.methods.ccvc.CCVC": ("methods/ccvc.html#ccvc", "corrmatch/methods/ccvc.py"),
             "corrmatch.methods.ccvc.CCVC.__init__": ("methods/ccvc.html#ccvc.__init__", "corrmatch/methods/ccvc.py"),
@@ -1660,6 +1681,28 @@ d = {
             "corrmatch.methods.supervised.SupervisedConfig": (
                 "methods/supervised.html#supervisedconfig",
                 "corrmatch/methods/supervised.py",
+            ),
+        },
+        "corrmatch.methods.u2pl": {
+            "corrmatch.methods.u2pl.U2PL": ("methods/u2pl.html#u2pl", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.__init__": ("methods/u2pl.html#u2pl.__init__", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.after": ("methods/u2pl.html#u2pl.after", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.before": ("methods/u2pl.html#u2pl.before", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.both": ("methods/u2pl.html#u2pl.both", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.compare": ("methods/u2pl.html#u2pl.compare", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.forward": ("methods/u2pl.html#u2pl.forward", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PL.warm_steps": (
+                "methods/u2pl.html#u2pl.warm_steps",
+                "corrmatch/methods/u2pl.py",
+            ),
+            "corrmatch.methods.u2pl.U2PLConfig": ("methods/u2pl.html#u2plconfig", "corrmatch/methods/u2pl.py"),
+            "corrmatch.methods.u2pl.U2PLConfig.__post_init__": (
+                "methods/u2pl.html#u2plconfig.__post_init__",
+                "corrmatch/methods/u2pl.py",
+            ),
+            "corrmatch.methods.u2pl.U2PLConfig.unlabelled_off": (
+                "methods/u2pl.html#u2plconfig.unlabelled_off",
+                "corrmatch/methods/u2pl.py",
             ),
         },
         "corrmatch.methods.unimatch": {

@@ -35,6 +35,8 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "augseg": {"threshold": 0.17},
     "ccvc": {"threshold": 0.2},
     "ps_mt": {"threshold": 0.17, "warmup": 0},
+    "cac": {"threshold": 0.17, "warmup": 0},
+    "u2pl": {"warmup": 0, "positive": 0.17, "queue": 50, "background": 80, "channels": 8},
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}

@@ -6,6 +6,8 @@
 __all__ = [
     "RECIPES",
     "CITYSCAPES",
+    "SMALL_QUEUES",
+    "SMALL_METHODS",
     "LITE",
     "LITE_METHODS",
     "Recipe",
@@ -269,7 +271,16 @@ def cityscapes_100() -> Config:
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
 #| code-fold: true
-@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
+# of small images: shorter warm-ups, shorter queues, a bank of three batches
+SMALL_QUEUES = {"queue": 3000, "background": 5000, "channels": 64}
+SMALL_METHODS = {
+    "corrmatch": {"projection": 64},
+    "gta": {"warmup": 0.25},
+    "u2pl": {"warmup": 0.25} | SMALL_QUEUES,
+}
+
+
+@recipe(**SMALL_METHODS, cac={"cells": 1152})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
@@ -282,7 +293,7 @@ def toy() -> Config:
     )
 
 
-@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
+@recipe(**SMALL_METHODS, cac={"cells": 2048})
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config(
@@ -312,7 +323,11 @@ def camvid() -> Config:
 # %% ../../nbs/reference/recipes.ipynb #6fb9537b
 #| code-fold: true
 LITE = ModelConfig("lite0", output_stride=16, rates=(3, 6, 9), channels=64, low_channels=24, frozen=1)
-LITE_METHODS = {"corrmatch": {"projection": 128, "threshold_momentum": None}}
+LITE_METHODS = {
+    "corrmatch": {"projection": 128, "threshold_momentum": None},
+    "cac": {"cells": 3200},
+    "u2pl": SMALL_QUEUES,
+}
 
 
 def voc_animals(labelled: int) -> Config:
