@@ -1900,6 +1900,21 @@ d = {
                 "corrmatch/nn/components.py",
             ),
         },
+        "corrmatch.nn.copy_paste": {
+            "corrmatch.nn.copy_paste.class_pixels": (
+                "reference/copy_paste.html#class_pixels",
+                "corrmatch/nn/copy_paste.py",
+            ),
+            "corrmatch.nn.copy_paste.draw_classes": (
+                "reference/copy_paste.html#draw_classes",
+                "corrmatch/nn/copy_paste.py",
+            ),
+            "corrmatch.nn.copy_paste.paste_classes": (
+                "reference/copy_paste.html#paste_classes",
+                "corrmatch/nn/copy_paste.py",
+            ),
+            "corrmatch.nn.copy_paste.rescaled": ("reference/copy_paste.html#rescaled", "corrmatch/nn/copy_paste.py"),
+        },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
