@@ -852,6 +852,32 @@ d = {
             "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
         },
+        "corrmatch.methods.ael": {
+            "corrmatch.methods.ael.AEL": ("methods/ael.html#ael", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.__init__": ("methods/ael.html#ael.__init__", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.after": ("methods/ael.html#ael.after", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.before": ("methods/ael.html#ael.before", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.boxes": ("methods/ael.html#ael.boxes", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.consistency": ("methods/ael.html#ael.consistency", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.drawable": ("methods/ael.html#ael.drawable", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.draws": ("methods/ael.html#ael.draws", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.forward": ("methods/ael.html#ael.forward", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.pasted": ("methods/ael.html#ael.pasted", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.predictor": ("methods/ael.html#ael.predictor", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.sampled": ("methods/ael.html#ael.sampled", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.targets": ("methods/ael.html#ael.targets", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AELConfig": ("methods/ael.html#aelconfig", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AELConfig.__post_init__": (
+                "methods/ael.html#aelconfig.__post_init__",
+                "corrmatch/methods/ael.py",
+            ),
+            "corrmatch.methods.ael.AELConfig.unlabelled_off": (
+                "methods/ael.html#aelconfig.unlabelled_off",
+                "corrmatch/methods/ael.py",
+            ),
+            "corrmatch.methods.ael.class_confidence": ("methods/ael.html#class_confidence", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.keep_rates": ("methods/ael.html#keep_rates", "corrmatch/methods/ael.py"),
+        },
         "corrmatch.methods.augseg": {
             "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
             "corrmatch.methods.augseg.AugSeg.__init__": (
