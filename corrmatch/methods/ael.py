@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["keep_rates", "class_confidence", "AELConfig", "AEL"]
 
-# %% ../../nbs/methods/ael.ipynb #2564ff69
+# %% ../../nbs/methods/ael.ipynb #d40d29ca
 from dataclasses import dataclass
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from ..nn.losses import IGNORE, pixel_cross_entropy
 from ..settings import need
 
 
-# %% ../../nbs/methods/ael.ipynb #9a42ce84
+# %% ../../nbs/methods/ael.ipynb #e8118580
 def keep_rates(
     bank: Tensor,  # (K,) confidence of each class, from 0 to 1
 ) -> Tensor:  # (K,) 1 for the class of the lowest confidence
@@ -38,7 +38,7 @@ def class_confidence(
     return torch.stack([sums, class_pixels(labels, p.shape[1]).sum(0).to(sums)])
 
 
-# %% ../../nbs/methods/ael.ipynb #9905833f
+# %% ../../nbs/methods/ael.ipynb #e004242a
 @dataclass
 class AELConfig(MethodConfig):
     "Settings of AEL."
