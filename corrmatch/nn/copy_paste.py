@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ["class_pixels", "draw_classes", "rescaled", "paste_classes"]
 
-# %% ../../nbs/reference/copy_paste.ipynb #4fe07de8
+# %% ../../nbs/reference/copy_paste.ipynb #d2004a9f
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from .losses import IGNORE
 
 
-# %% ../../nbs/reference/copy_paste.ipynb #52b545b3
+# %% ../../nbs/reference/copy_paste.ipynb #48109a9c
 def class_pixels(
     labels: Tensor,  # (B,H,W) int64, 255 = ignored
     classes: int,  # K
@@ -28,8 +28,8 @@ def draw_classes(
     generator: torch.Generator | None = None,
 ) -> Tensor:  # (B,K) bool; fewer where fewer have a weight
     "Classes drawn in proportion to weights, for each image by itself."
-    drawn = torch.rand(weights.shape, generator=generator, dtype=torch.float64).to(weights.device)
-    waiting = -drawn.log() / weights  # who comes first after exponential waiting times
+    drawn = torch.rand(weights.shape, generator=generator, dtype=torch.float64)
+    waiting = -drawn.log().to(weights) / weights  # who comes first after exponential waiting times
     first = waiting.sort(1).indices[:, :number]
     return torch.zeros_like(weights, dtype=torch.bool).scatter_(1, first, True) & (weights > 0)
 
@@ -44,7 +44,7 @@ def rescaled(
     frames = labels.shape
     sizes = [max(round(factor * n), 1) for n in frames]
     image = F.interpolate(image[None], sizes, mode="bilinear", antialias=True)[0]
-    labels = F.interpolate(labels[None, None].double(), sizes, mode="nearest-exact")[0, 0].long()
+    labels = F.interpolate(labels[None, None].float(), sizes, mode="nearest-exact")[0, 0].long()
     edges = []  # left, right, top, bottom; negative: cut off
     for size, frame in zip(sizes[::-1], frames[::-1]):
         offset = int(torch.randint(abs(frame - size) + 1, (), generator=generator))
