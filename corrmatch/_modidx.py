@@ -878,6 +878,32 @@ d = {
             "corrmatch.extras.report.timing": ("reference/report.html#timing", "corrmatch/extras/report.py"),
             "corrmatch.extras.report.unlabelled": ("reference/report.html#unlabelled", "corrmatch/extras/report.py"),
         },
+        "corrmatch.methods.ael": {
+            "corrmatch.methods.ael.AEL": ("methods/ael.html#ael", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.__init__": ("methods/ael.html#ael.__init__", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.after": ("methods/ael.html#ael.after", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.before": ("methods/ael.html#ael.before", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.boxes": ("methods/ael.html#ael.boxes", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.consistency": ("methods/ael.html#ael.consistency", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.drawable": ("methods/ael.html#ael.drawable", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.draws": ("methods/ael.html#ael.draws", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.forward": ("methods/ael.html#ael.forward", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.pasted": ("methods/ael.html#ael.pasted", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.predictor": ("methods/ael.html#ael.predictor", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.sampled": ("methods/ael.html#ael.sampled", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AEL.targets": ("methods/ael.html#ael.targets", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AELConfig": ("methods/ael.html#aelconfig", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.AELConfig.__post_init__": (
+                "methods/ael.html#aelconfig.__post_init__",
+                "corrmatch/methods/ael.py",
+            ),
+            "corrmatch.methods.ael.AELConfig.unlabelled_off": (
+                "methods/ael.html#aelconfig.unlabelled_off",
+                "corrmatch/methods/ael.py",
+            ),
+            "corrmatch.methods.ael.class_confidence": ("methods/ael.html#class_confidence", "corrmatch/methods/ael.py"),
+            "corrmatch.methods.ael.keep_rates": ("methods/ael.html#keep_rates", "corrmatch/methods/ael.py"),
+        },
         "corrmatch.methods.augseg": {
             "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
             "corrmatch.methods.augseg.AugSeg.__init__": (
@@ -1967,6 +1993,17 @@ d = {
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
+        "corrmatch.nn.components": {
+            "corrmatch.nn.components.box_mask": ("reference/components.html#box_mask", "corrmatch/nn/components.py"),
+            "corrmatch.nn.components.component_boxes": (
+                "reference/components.html#component_boxes",
+                "corrmatch/nn/components.py",
+            ),
+            "corrmatch.nn.components.components": (
+                "reference/components.html#components",
+                "corrmatch/nn/components.py",
+            ),
+        },
         "corrmatch.nn.contrast": {
             "corrmatch.nn.contrast.ClassQueue": ("reference/contrast.html#classqueue", "corrmatch/nn/contrast.py"),
             "corrmatch.nn.contrast.ClassQueue.__init__": (
@@ -2006,6 +2043,21 @@ d = {
                 "corrmatch/nn/contrast.py",
             ),
             "corrmatch.nn.contrast.info_nce": ("reference/contrast.html#info_nce", "corrmatch/nn/contrast.py"),
+        },
+        "corrmatch.nn.copy_paste": {
+            "corrmatch.nn.copy_paste.class_pixels": (
+                "reference/copy_paste.html#class_pixels",
+                "corrmatch/nn/copy_paste.py",
+            ),
+            "corrmatch.nn.copy_paste.draw_classes": (
+                "reference/copy_paste.html#draw_classes",
+                "corrmatch/nn/copy_paste.py",
+            ),
+            "corrmatch.nn.copy_paste.paste_classes": (
+                "reference/copy_paste.html#paste_classes",
+                "corrmatch/nn/copy_paste.py",
+            ),
+            "corrmatch.nn.copy_paste.rescaled": ("reference/copy_paste.html#rescaled", "corrmatch/nn/copy_paste.py"),
         },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),

@@ -37,6 +37,7 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "ps_mt": {"threshold": 0.17, "warmup": 0},
     "cac": {"threshold": 0.17, "warmup": 0},
     "u2pl": {"warmup": 0, "positive": 0.17, "queue": 50, "background": 80, "channels": 8},
+    "ael": {"threshold": 0.17},
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}
@@ -48,7 +49,7 @@ EXCEPTIONS: dict[str, str] = {
     "gta": "unlabelled images pass through the student, behind no loss: its batch norm sees them",
 }
 # the CutMix source of the published code where it is not a second crop; the cost that a method states is with it
-SOURCES = {"ccvc": "batch", "gta": "batch"}
+SOURCES = {"ccvc": "batch", "gta": "batch", "ael": "batch"}
 
 
 @pytest.fixture(scope="module")

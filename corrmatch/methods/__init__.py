@@ -10,6 +10,7 @@ from .base import Method, MethodConfig, register, registered
 from . import supervised, fixmatch, unimatch, mean_teacher, cutmix_seg, augseg, cps, ccvc
 from . import fst, gta, ps_mt, st_plus_plus
 from . import cac, u2pl
+from . import fst, gta, ps_mt, st_plus_plus, ael
 from .corrmatch import method as _corrmatch
 
 # %% ../../nbs/methods/index.ipynb #6f341138

@@ -218,6 +218,7 @@ CITYSCAPES = {
     "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
     "ccvc": {"sup": 1.0, "con": 1.0, "dis": 1.0, "threshold": 0.0},
+    "ael": {"threshold": 0.0, "least_area": 0.005, "pasted_classes": 3, "excluded": (0, 1, 2, 8, 10)},
 }
 
 
