@@ -1889,6 +1889,17 @@ d = {
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
+        "corrmatch.nn.components": {
+            "corrmatch.nn.components.box_mask": ("reference/components.html#box_mask", "corrmatch/nn/components.py"),
+            "corrmatch.nn.components.component_boxes": (
+                "reference/components.html#component_boxes",
+                "corrmatch/nn/components.py",
+            ),
+            "corrmatch.nn.components.components": (
+                "reference/components.html#components",
+                "corrmatch/nn/components.py",
+            ),
+        },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
