@@ -1574,11 +1574,6 @@ d = {
                 "methods/ps_mt.html#psmtconfig.views",
                 "corrmatch/methods/ps_mt.py",
             ),
-            "corrmatch.methods.ps_mt.adversarial_noise": (
-                "methods/ps_mt.html#adversarial_noise",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.unit": ("methods/ps_mt.html#unit", "corrmatch/methods/ps_mt.py"),
         },
         "corrmatch.methods.st_plus_plus": {
             "corrmatch.methods.st_plus_plus.STPlusPlus": (
@@ -1958,8 +1953,28 @@ d = {
                 "corrmatch/nn/percentile.py",
             ),
         },
+        "corrmatch.nn.perturbations": {
+            "corrmatch.nn.perturbations.adversarial_noise": (
+                "reference/perturbations.html#adversarial_noise",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.feature_drop": (
+                "reference/perturbations.html#feature_drop",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.feature_noise": (
+                "reference/perturbations.html#feature_noise",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.guided_cutout": (
+                "reference/perturbations.html#guided_cutout",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.unit": ("reference/perturbations.html#unit", "corrmatch/nn/perturbations.py"),
+        },
         "corrmatch.nn.ramps": {
             "corrmatch.nn.ramps.cosine_ramp": ("reference/ramps.html#cosine_ramp", "corrmatch/nn/ramps.py"),
+            "corrmatch.nn.ramps.log_ramp": ("reference/ramps.html#log_ramp", "corrmatch/nn/ramps.py"),
             "corrmatch.nn.ramps.sigmoid_ramp": ("reference/ramps.html#sigmoid_ramp", "corrmatch/nn/ramps.py"),
         },
         "corrmatch.nn.snapshot": {
