@@ -58,6 +58,7 @@ method = CorrMatchConfig(projection=16, dropout=0., num_shapes=16, threshold_ini
 if options.get("method"):
     quiet = {"unimatch": {"perturbation": 0.}}  # channel dropout draws a stream of its own in each process
     quiet |= {"fst": {"cutmix": 0.}, "ps_mt": {"warmup": 0, "threshold": 0.17, "cutmix": False, "eps": 0.}}  # so do these
+    quiet |= {"cct": {"perturbations": ("context", "objects")}}  # what the others erase is drawn in each process
     quiet |= {name: {"threshold": 0.17} for name in ("cutmix_seg", "augseg")}  # confidences that are reached
     quiet |= {"ael": {"threshold": 0.17, "adaptive": False, "sampling": False, "paste": 0.}}  # and these
     quiet |= {"ccvc": {"dropout": 0., "threshold": 0.2}, "gta": {"warmup": 0.34, "mixed": 1.}}  # one step of three

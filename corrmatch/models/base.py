@@ -46,6 +46,7 @@ class Segmenter(nn.Module):
     def encode(
         self,
         images: Tensor,  # (B,3,H,W) normalised
+        third: bool = False,  # the last stage but one, too, as "third"
     ) -> dict[str, Tensor]:  # at least "low" and "high"
         "Features of the images, by name."
         raise NotImplementedError

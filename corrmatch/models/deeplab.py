@@ -245,13 +245,14 @@ class DeepLabV3Plus(Segmenter):
         # of the stations whose output a method may take
         self.feature_channels = {
             "backbone": backbone.channels[-1],
+            "third": backbone.channels[-2],
             "aspp": channels,
             "fusion": channels,
             "classifier": num_classes,
         }
 
-    def encode(self, images: Tensor) -> dict[str, Tensor]:
-        "(B,3,H,W) images -> low: first stage (B,C1,h1,w1), high: last stage (B,C4,h,w)."
+    def encode(self, images: Tensor, third: bool = False) -> dict[str, Tensor]:
+        "(B,3,H,W) images -> low: first stage (B,C1,h1,w1), high: last stage (B,C4,h,w), third if asked."
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(
                 f"images of shape {tuple(images.shape)}: expected (B,3,H,W); a single image needs image[None]"
@@ -261,8 +262,8 @@ class DeepLabV3Plus(Segmenter):
                 f"images of type {images.dtype}: expected normalised floats, see corrmatch.data.views.normalise"
             )
         with self.mixed(images.device):
-            low, *_, high = self.backbone(images)
-        return {"low": low, "high": high}
+            low, *_, middle, high = self.backbone(images)
+        return {"low": low, "high": high} | ({"third": middle} if third else {})
 
     def stages(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         "Features -> aspp (B,channels,h,w), fusion (B,channels,h1,w1), classifier (B,K,h1,w1)."
