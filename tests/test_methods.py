@@ -35,6 +35,7 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "augseg": {"threshold": 0.17},
     "ccvc": {"threshold": 0.2},
     "ps_mt": {"threshold": 0.17, "warmup": 0},
+    "gct": {"width": 4, "floor": 0.0, "flawed": 0.3},  # a small detector
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}
