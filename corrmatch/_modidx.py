@@ -1393,6 +1393,50 @@ d = {
                 "corrmatch/methods/cutmix_seg.py",
             ),
         },
+        "corrmatch.methods.eln": {
+            "corrmatch.methods.eln.ELN": ("methods/eln.html#eln", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.__init__": ("methods/eln.html#eln.__init__", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.after": ("methods/eln.html#eln.after", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.contrasted": ("methods/eln.html#eln.contrasted", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.forward": ("methods/eln.html#eln.forward", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.imitate": ("methods/eln.html#eln.imitate", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.is_open": ("methods/eln.html#eln.is_open", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.localise": ("methods/eln.html#eln.localise", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.optimizer_kind": (
+                "methods/eln.html#eln.optimizer_kind",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ELN.optimizer_of": ("methods/eln.html#eln.optimizer_of", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.param_groups": ("methods/eln.html#eln.param_groups", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.part": ("methods/eln.html#eln.part", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.predictor": ("methods/eln.html#eln.predictor", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.uses_unlabelled": (
+                "methods/eln.html#eln.uses_unlabelled",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ELNConfig": ("methods/eln.html#elnconfig", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELNConfig.__post_init__": (
+                "methods/eln.html#elnconfig.__post_init__",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ELNConfig.unlabelled_off": (
+                "methods/eln.html#elnconfig.unlabelled_off",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ErrorLocaliser": ("methods/eln.html#errorlocaliser", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ErrorLocaliser.__init__": (
+                "methods/eln.html#errorlocaliser.__init__",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ErrorLocaliser.forward": (
+                "methods/eln.html#errorlocaliser.forward",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.localisation_loss": (
+                "methods/eln.html#localisation_loss",
+                "corrmatch/methods/eln.py",
+            ),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1936,6 +1980,46 @@ d = {
             "corrmatch.models.weights.read_state": ("reference/weights.html#read_state", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
+        },
+        "corrmatch.nn.contrast": {
+            "corrmatch.nn.contrast.ClassQueue": ("reference/contrast.html#classqueue", "corrmatch/nn/contrast.py"),
+            "corrmatch.nn.contrast.ClassQueue.__init__": (
+                "reference/contrast.html#classqueue.__init__",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.filled": (
+                "reference/contrast.html#classqueue.filled",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.forget": (
+                "reference/contrast.html#classqueue.forget",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.lengths": (
+                "reference/contrast.html#classqueue.lengths",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.of": (
+                "reference/contrast.html#classqueue.of",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.offer": (
+                "reference/contrast.html#classqueue.offer",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.push": (
+                "reference/contrast.html#classqueue.push",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.sample": (
+                "reference/contrast.html#classqueue.sample",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.take": (
+                "reference/contrast.html#classqueue.take",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.info_nce": ("reference/contrast.html#info_nce", "corrmatch/nn/contrast.py"),
         },
         "corrmatch.nn.critic": {
             "corrmatch.nn.critic.frozen": ("reference/critic.html#frozen", "corrmatch/nn/critic.py")

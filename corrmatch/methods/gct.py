@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from ..data.views import Views
 from .base import Method, MethodConfig, register, weighted_sum
+from ..models.base import at_least_float32
 from ..models.deeplab import resize
 from ..nn.critic import frozen
 from ..nn.losses import IGNORE
@@ -96,7 +97,7 @@ class FlawDetector(nn.Module):
         images: Tensor,  # (B,3,H,W)
         probabilities: Tensor,  # (B,K,H,W)
     ) -> Tensor:  # (B,H,W)
-        return resize(self.layers(torch.cat([images, probabilities], 1)), images.shape[-2:])[:, 0]
+        return resize(*at_least_float32(self.layers(torch.cat([images, probabilities], 1))), images.shape[-2:])[:, 0]
 
 
 # %% ../../nbs/methods/gct.ipynb #0bfc75f3
@@ -153,10 +154,11 @@ class GCT(Method):
             return weighted_sum(terms, weights)
         images = torch.cat([x, batch["image_w"]])
         p = [torch.cat([z, net(batch["image_w"])]).softmax(1) for z, net in zip(logits, nets)]
-        flaws = [frozen(self.detector, images, q) for q in p]
-        terms["unsup_dc"], terms["unsup_fc"], both = self.collaborate(p, flaws)
         known = [q[: len(x)].detach() for q in p]
-        terms["flaw"] = sum(F.mse_loss(self.detector(x, q), flaw_target(q, y)) for q in known)
+        with self.net.mixed(x.device):
+            flaws, learnt = [frozen(self.detector, images, q) for q in p], [self.detector(x, q) for q in known]
+        terms["unsup_dc"], terms["unsup_fc"], both = self.collaborate(p, flaws)
+        terms["flaw"] = sum(F.mse_loss(flaw, flaw_target(q, y)) for flaw, q in zip(learnt, known))
         return weighted_sum(terms, weights, logs={"both_flawed": both})
 
     def collaborate(self, p, flaws):
