@@ -111,8 +111,8 @@ class ELN(Method):
     cost, networks = "3B G + 2B decoder + B N", "1 + EMA teacher, 2 decoders, an error localiser"  # in its third part
     relations = "contrast of features in crops"
     fidelity = (
-        "after ELN, our reading: its three parts, gates, losses and weights; substituted: SGD for the student (AdamW is "
-        "a switch) and the run's length for 500 epochs; ours: which features are contrasted, and with which"
+        "after ELN, our reading: its three parts, gates, losses, weights; substituted: SGD for the student (AdamW is a "
+        "switch) and the run's length for 500 epochs; ours: which features are contrasted, and with which"
     )
 
     def __init__(self, config, build):

@@ -268,7 +268,7 @@ def cityscapes_100() -> Config:
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
 #| code-fold: true
-@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25}, gct={"width": 16}, eln={"width": 16})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
@@ -281,7 +281,7 @@ def toy() -> Config:
     )
 
 
-@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25}, gct={"width": 16}, eln={"width": 16})
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config(
@@ -311,7 +311,11 @@ def camvid() -> Config:
 # %% ../../nbs/reference/recipes.ipynb #6fb9537b
 #| code-fold: true
 LITE = ModelConfig("lite0", output_stride=16, rates=(3, 6, 9), channels=64, low_channels=24, frozen=1)
-LITE_METHODS = {"corrmatch": {"projection": 128, "threshold_momentum": None}}
+LITE_METHODS = {
+    "corrmatch": {"projection": 128, "threshold_momentum": None},
+    "gct": {"width": 24},  # critics as small as the encoder
+    "eln": {"width": 24},
+}
 
 
 def voc_animals(labelled: int) -> Config:
