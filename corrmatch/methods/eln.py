@@ -109,7 +109,6 @@ class ELN(Method):
     paper = "Kwon and Kwak, CVPR 2022, arXiv 2204.02078"
     about = "a localiser learns where predictions are wrong, and drops such pseudo-labels"
     cost, networks = "3B G + 2B decoder + B N", "1 + EMA teacher, 2 decoders, an error localiser"  # in its third part
-    relations = "contrast of features in crops"
     fidelity = (
         "after ELN, our reading: its three parts, gates, losses, weights; substituted: SGD for the student (AdamW is a "
         "switch) and the run's length for 500 epochs; ours: which features are contrasted, and with which"
