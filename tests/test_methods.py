@@ -38,6 +38,8 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "cac": {"threshold": 0.17, "warmup": 0},
     "u2pl": {"warmup": 0, "positive": 0.17, "queue": 50, "background": 80, "channels": 8},
     "ael": {"threshold": 0.17},
+    "gct": {"width": 4, "floor": 0.0, "flawed": 0.3},  # a small detector
+    "eln": {"width": 4, "pretrain": 0.0, "localise": 0.0, "gates": (0.0, 0.0), "side": 6},  # a small localiser
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}

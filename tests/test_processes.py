@@ -63,6 +63,8 @@ if options.get("method"):
     quiet |= {"ael": {"threshold": 0.17, "adaptive": False, "sampling": False, "paste": 0.}}  # and these
     quiet |= {"ccvc": {"dropout": 0., "threshold": 0.2}, "gta": {"warmup": 0.34, "mixed": 1.}}  # one step of three
     quiet |= {"cac": {"warmup": 0, "threshold": 0.17}, "u2pl": {"warmup": 0.34, "cutmix": 0., "contrast": 0.}}
+    quiet |= {"gct": {"width": 4, "floor": 0., "flawed": 0.3}}
+    quiet |= {"eln": {"width": 4, "pretrain": 0., "localise": 0.3, "gates": (0., 0.), "contrast": 0.}}  # crops of a process
     method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
 config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),

@@ -40,14 +40,15 @@ def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
 
 
 # %% ../../nbs/reference/state.ipynb #91be15f9
-def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.SGD]:
-    "SGD for each optimiser that the method names, with a learning rate for each group."
-    return {
-        name: torch.optim.SGD(
-            groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
-        )
-        for name, groups in method.param_groups(config).items()
-    }
+def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.Optimizer]:
+    "SGD, or what the method asks for, for each optimiser that it names; a learning rate for each group."
+    made = {}
+    for name, groups in method.param_groups(config).items():
+        kind = method.optimizer_kind(name)
+        own = {"momentum": config.momentum} if kind is torch.optim.SGD else {}
+        groups = [{"factor": group["lr"] / config.lr} | group for group in groups]
+        made[name] = kind(groups, config.lr, weight_decay=config.weight_decay, fused=fused, **own)
+    return made
 
 
 # %% ../../nbs/reference/state.ipynb #db5e82de
@@ -293,13 +294,18 @@ def training_step(
             raise FloatingPointError(
                 f"step {state.step + 1}: {error}; images of the batch: {images}. The training has diverged. {ADVICE}"
             ) from None
-        optimizer = state.optimizers[state.method.optimizer_of(phase)]
-        state.scaler.unscale_(optimizer)
+        names = state.method.optimizer_of(phase)
+        moving = [state.optimizers[name] for name in ((names,) if isinstance(names, str) else names)]
+        moving = [o for o in moving if any(p.grad is not None for group in o.param_groups for p in group["params"])]
+        for optimizer in moving:
+            state.scaler.unscale_(optimizer)
         if before and skip_if_not_finite(state, losses.terms, batch, config, before, dist):
             terms, logs = {}, {}
             break
-        state.scaler.step(optimizer)
-        state.scaler.update()
+        for optimizer in moving:
+            state.scaler.step(optimizer)
+        if moving:
+            state.scaler.update()
         state.method.after(phase, clock)
         if terms:
             losses.terms["total"] = losses.terms["total"] + terms["total"]

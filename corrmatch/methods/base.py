@@ -224,14 +224,18 @@ class Method(nn.Module):
         "The network that is validated, predicted with and exported."
         return self.net
 
-    def optimizer_of(self, phase: str) -> str:
-        "Which optimiser steps at the end of a phase."
+    def optimizer_of(self, phase: str) -> str | tuple[str, ...]:
+        "Which optimiser steps at the end of a phase, or which ones."
         return "main"
+
+    def optimizer_kind(self, name: str) -> type[torch.optim.Optimizer]:
+        "The class of an optimiser: SGD as the run sets it, or another one, whose own settings stand in its groups."
+        return torch.optim.SGD
 
     def param_groups(
         self,
         optim,  # with lr and head_factor
-    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups; "power" in a group: of its decay, 0 for none
+    ) -> dict[str, list[dict]]:  # name of an optimiser -> its groups; in a group "power": of its decay, 0 for none
         "What each optimiser moves; by default one moves all: encoders at the base rate, the rest as heads."
         groups = [g for m in self.children() if isinstance(m, Segmenter) for g in m.param_groups(optim)]
         known = {id(p) for g in groups for p in g["params"]}
