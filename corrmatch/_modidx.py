@@ -1947,6 +1947,46 @@ d = {
                 "corrmatch/nn/percentile.py",
             ),
         },
+        "corrmatch.nn.prototypes": {
+            "corrmatch.nn.prototypes.Prototypes": (
+                "reference/prototypes.html#prototypes",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.__init__": (
+                "reference/prototypes.html#prototypes.__init__",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.collect": (
+                "reference/prototypes.html#prototypes.collect",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.forward": (
+                "reference/prototypes.html#prototypes.forward",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.known": (
+                "reference/prototypes.html#prototypes.known",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.ready": (
+                "reference/prototypes.html#prototypes.ready",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.start": (
+                "reference/prototypes.html#prototypes.start",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.update": (
+                "reference/prototypes.html#prototypes.update",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.at_pixels": ("reference/prototypes.html#at_pixels", "corrmatch/nn/prototypes.py"),
+            "corrmatch.nn.prototypes.grid_pixels": (
+                "reference/prototypes.html#grid_pixels",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.kmeans": ("reference/prototypes.html#kmeans", "corrmatch/nn/prototypes.py"),
+        },
         "corrmatch.nn.ramps": {
             "corrmatch.nn.ramps.cosine_ramp": ("reference/ramps.html#cosine_ramp", "corrmatch/nn/ramps.py"),
             "corrmatch.nn.ramps.sigmoid_ramp": ("reference/ramps.html#sigmoid_ramp", "corrmatch/nn/ramps.py"),
