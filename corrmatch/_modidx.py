@@ -1514,6 +1514,28 @@ d = {
                 "corrmatch/methods/mean_teacher.py",
             ),
         },
+        "corrmatch.methods.pcr": {
+            "corrmatch.methods.pcr.PCR": ("methods/pcr.html#pcr", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.__init__": ("methods/pcr.html#pcr.__init__", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.after": ("methods/pcr.html#pcr.after", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.classify": ("methods/pcr.html#pcr.classify", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.confident_at": ("methods/pcr.html#pcr.confident_at", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.draws": ("methods/pcr.html#pcr.draws", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.forward": ("methods/pcr.html#pcr.forward", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.mixed": ("methods/pcr.html#pcr.mixed", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.predictor": ("methods/pcr.html#pcr.predictor", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.targets": ("methods/pcr.html#pcr.targets", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.warm": ("methods/pcr.html#pcr.warm", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCRConfig": ("methods/pcr.html#pcrconfig", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCRConfig.__post_init__": (
+                "methods/pcr.html#pcrconfig.__post_init__",
+                "corrmatch/methods/pcr.py",
+            ),
+            "corrmatch.methods.pcr.PCRConfig.unlabelled_off": (
+                "methods/pcr.html#pcrconfig.unlabelled_off",
+                "corrmatch/methods/pcr.py",
+            ),
+        },
         "corrmatch.methods.ps_mt": {
             "corrmatch.methods.ps_mt.MeanOfTwo": ("methods/ps_mt.html#meanoftwo", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.MeanOfTwo.__init__": (

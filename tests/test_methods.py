@@ -35,6 +35,7 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "augseg": {"threshold": 0.17},
     "ccvc": {"threshold": 0.2},
     "ps_mt": {"threshold": 0.17, "warmup": 0},
+    "pcr": {"threshold": 0.17},
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}
@@ -46,7 +47,7 @@ EXCEPTIONS: dict[str, str] = {
     "gta": "unlabelled images pass through the student, behind no loss: its batch norm sees them",
 }
 # the CutMix source of the published code where it is not a second crop; the cost that a method states is with it
-SOURCES = {"ccvc": "batch", "gta": "batch"}
+SOURCES = {"ccvc": "batch", "gta": "batch", "pcr": "batch"}
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ if options.get("method"):
     quiet |= {"fst": {"cutmix": 0.}, "ps_mt": {"warmup": 0, "threshold": 0.17, "cutmix": False, "eps": 0.}}  # so do these
     quiet |= {name: {"threshold": 0.17} for name in ("cutmix_seg", "augseg")}  # confidences that are reached
     quiet |= {"ccvc": {"dropout": 0., "threshold": 0.2}, "gta": {"warmup": 0.34, "mixed": 1.}}  # one step of three
+    quiet |= {"pcr": {"warmup": 0.34, "mixed": 1., "threshold": 0.17}}
     method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
 config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),

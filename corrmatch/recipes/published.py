@@ -215,6 +215,7 @@ CITYSCAPES = {
     "unimatch": {"threshold": 0.0},
     "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
+    "pcr": {"threshold": 0.65, "prototypes": 3},
     "ccvc": {"sup": 1.0, "con": 1.0, "dis": 1.0, "threshold": 0.0},
 }
 
@@ -268,7 +269,7 @@ def cityscapes_100() -> Config:
 
 # %% ../../nbs/reference/recipes.ipynb #c6b2c91b
 #| code-fold: true
-@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25}, pcr={"warmup": 0.25})
 def toy() -> Config:
     "The embedded toy dataset and a small pre-trained encoder: minutes on a laptop CPU."
     return Config(
@@ -281,7 +282,7 @@ def toy() -> Config:
     )
 
 
-@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25})
+@recipe(corrmatch={"projection": 64}, gta={"warmup": 0.25}, pcr={"warmup": 0.25})
 def camvid_cpu() -> Config:
     "CamVid, 1/8 labelled (46 of 367), a small encoder from random weights: for a CPU."
     return Config(
