@@ -17,6 +17,7 @@ __all__ = [
     "denormalise",
     "to_labels",
     "scaled_size",
+    "draw_place",
     "resize_crop_flip",
     "blur",
     "strong_view",
@@ -45,6 +46,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 from .check import Folder, read_listed, read_mask, read_pair
+from .overlap import Place, overlapping
 from .splits import Split
 from ..nn.cutmix import beta_box, half_box, wide_box
 
@@ -110,19 +112,25 @@ def scaled_size(
 
 
 # %% ../../nbs/book/03_views.ipynb #cc32100b
+def draw_place(size: tuple[int, int], crop: int, scale=(0.5, 2.0)) -> Place:
+    "A place in an image of this width and height; the arguments are those of `resize_crop_flip`."
+    long = max(size)
+    w, h = scaled_size(size, integer(math.floor(scale[0] * long), math.floor(scale[1] * long)))
+    return Place(w, h, integer(0, max(w - crop, 0)), integer(0, max(h - crop, 0)), torch.rand(()).item() < 0.5)
+
+
 def resize_crop_flip(
     image: Image.Image,  # RGB
     mask: Image.Image | None,  # class ids, if there are any
     crop: int,  # side of the crop, pixels
     scale=(0.5, 2.0),  # range of the long side, relative
     fill: int = 255,  # mask value of the padding
+    place: Place | None = None,  # None: it is drawn
 ) -> tuple[Image.Image, Image.Image | None, torch.Tensor]:  # image, mask, valid: (crop,crop) bool, False in the padding
     "The weak view: random resize, padding at the right and bottom, random crop, flip."
     if mask is not None and mask.size != image.size:
         raise ValueError(f"an image of size {image.size} with a mask of size {mask.size}; make them the same size")
-    long = max(image.size)
-    w, h = scaled_size(image.size, integer(math.floor(scale[0] * long), math.floor(scale[1] * long)))
-    x, y, flip = integer(0, max(w - crop, 0)), integer(0, max(h - crop, 0)), torch.rand(()).item() < 0.5
+    w, h, x, y, flip = place or draw_place(image.size, crop, scale)
 
     def cut(picture, resample, fill):
         canvas = Image.new(picture.mode, (crop, crop), fill)
@@ -248,7 +256,11 @@ def random_operations(
     return image
 
 
-STRONG = {"jitter": strong_view(), "operations": random_operations}  # kinds of photometric augmentation
+STRONG = {  # kinds of photometric augmentation
+    "jitter": strong_view(),
+    "mild": strong_view(jitter=0.4, hue=0.1),  # CAC
+    "operations": random_operations,
+}
 
 # %% ../../nbs/book/03_views.ipynb #c069c39d
 Box = Literal["area", "three", "half", "wide", "beta", "beta_small"]  # names of BOXES
@@ -263,8 +275,9 @@ class Views:
     box: Box | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
     labelled_strong: bool = False  # a strong view of the labelled crop, too
     pseudo: bool = False  # unlabelled images as labelled ones: pseudo-labels, and a strong view with cutout
-    photometric: Literal["jitter", "operations"] = "jitter"  # kind of the strong views
+    photometric: Literal["jitter", "mild", "operations"] = "jitter"  # kind of the strong views
     labelled_box: Box | None = None  # rule of a box for pixels of the labelled crop; a number from 0 to 1 comes with it
+    overlap: bool = False  # a strong view of a second crop that overlaps the first, and where it lies
 
 
 # %% ../../nbs/book/03_views.ipynb #1669d8cd
@@ -326,6 +339,8 @@ class TrainingViews(Dataset):
             return item
         picture, item["id_u"] = read_listed(self.folder, u_ids[i]), u_ids[i]
         item |= self.crop_of(picture, "first", self.seed, self.epoch, i, u_ids[i])
+        if self.views.overlap:
+            item |= self.overlap_of(picture, self.seed, self.epoch, i, u_ids[i])
         if self.views.labelled_box:
             with seeded("labelled", "box", self.seed, self.epoch, i, u_ids[i]):
                 item |= {"box_x": BOXES[self.views.labelled_box](self.crop), "draw_x": torch.rand(())}
@@ -350,6 +365,17 @@ class TrainingViews(Dataset):
                 if rule and which == "first":
                     item[f"box{k}"] = rule(self.crop)
         return item
+
+    def overlap_of(self, picture: Image.Image, *key) -> dict:
+        "A second crop, image_o; how far it lies below and right of the first, and whether each of them is mirrored."
+        with seeded("unlabelled", "first", *key):  # the draws of `crop_of`
+            first = draw_place(picture.size, self.crop, self.scale)
+        with seeded("unlabelled", "overlap", *key):
+            second = overlapping(first, self.crop)
+            weak, _, valid = resize_crop_flip(picture, None, self.crop, place=second)
+            item = {"image_o": normalise(self.strong(weak)), "valid_o": valid}
+        offset = torch.tensor([second.y - first.y, second.x - first.x])
+        return item | {"offset_o": offset, "flips": torch.tensor([first.flip, second.flip])}
 
 
 # %% ../../nbs/book/03_views.ipynb #2c95905e
@@ -411,6 +437,7 @@ def batches(
 
 
 # %% ../../nbs/book/03_views.ipynb #05d652e7
+#| code-fold: true
 class EvaluationViews(Dataset):
     "Whole images with their masks, only normalised."
 
