@@ -193,6 +193,10 @@ d = {
             ),
             "corrmatch.data.folder.wrong_labels": ("reference/folders.html#wrong_labels", "corrmatch/data/folder.py"),
         },
+        "corrmatch.data.overlap": {
+            "corrmatch.data.overlap.Place": ("reference/overlap.html#place", "corrmatch/data/overlap.py"),
+            "corrmatch.data.overlap.overlapping": ("reference/overlap.html#overlapping", "corrmatch/data/overlap.py"),
+        },
         "corrmatch.data.prepare": {
             "corrmatch.data.prepare.Prepared": ("reference/prepare.html#prepared", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.Prepared.__str__": (
@@ -335,12 +339,17 @@ d = {
                 "book/views.html#trainingviews.order",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.TrainingViews.overlap_of": (
+                "book/views.html#trainingviews.overlap_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.Views": ("book/views.html#views", "corrmatch/data/views.py"),
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutout": ("book/views.html#cutout", "corrmatch/data/views.py"),
             "corrmatch.data.views.denormalise": ("book/views.html#denormalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.draw_place": ("book/views.html#draw_place", "corrmatch/data/views.py"),
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
             "corrmatch.data.views.normalise": ("book/views.html#normalise", "corrmatch/data/views.py"),
@@ -1514,6 +1523,33 @@ d = {
                 "corrmatch/methods/mean_teacher.py",
             ),
         },
+        "corrmatch.methods.pc2seg": {
+            "corrmatch.methods.pc2seg.PC2Seg": ("methods/pc2seg.html#pc2seg", "corrmatch/methods/pc2seg.py"),
+            "corrmatch.methods.pc2seg.PC2Seg.__init__": (
+                "methods/pc2seg.html#pc2seg.__init__",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2Seg.contrast": (
+                "methods/pc2seg.html#pc2seg.contrast",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2Seg.forward": (
+                "methods/pc2seg.html#pc2seg.forward",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2SegConfig": (
+                "methods/pc2seg.html#pc2segconfig",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2SegConfig.__post_init__": (
+                "methods/pc2seg.html#pc2segconfig.__post_init__",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2SegConfig.unlabelled_off": (
+                "methods/pc2seg.html#pc2segconfig.unlabelled_off",
+                "corrmatch/methods/pc2seg.py",
+            ),
+        },
         "corrmatch.methods.pcr": {
             "corrmatch.methods.pcr.PCR": ("methods/pcr.html#pcr", "corrmatch/methods/pcr.py"),
             "corrmatch.methods.pcr.PCR.__init__": ("methods/pcr.html#pcr.__init__", "corrmatch/methods/pcr.py"),
@@ -1910,6 +1946,46 @@ d = {
             "corrmatch.models.weights.read_state": ("reference/weights.html#read_state", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
+        },
+        "corrmatch.nn.contrast": {
+            "corrmatch.nn.contrast.ClassQueue": ("reference/contrast.html#classqueue", "corrmatch/nn/contrast.py"),
+            "corrmatch.nn.contrast.ClassQueue.__init__": (
+                "reference/contrast.html#classqueue.__init__",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.filled": (
+                "reference/contrast.html#classqueue.filled",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.forget": (
+                "reference/contrast.html#classqueue.forget",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.lengths": (
+                "reference/contrast.html#classqueue.lengths",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.of": (
+                "reference/contrast.html#classqueue.of",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.offer": (
+                "reference/contrast.html#classqueue.offer",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.push": (
+                "reference/contrast.html#classqueue.push",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.sample": (
+                "reference/contrast.html#classqueue.sample",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.take": (
+                "reference/contrast.html#classqueue.take",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.info_nce": ("reference/contrast.html#info_nce", "corrmatch/nn/contrast.py"),
         },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),

@@ -9,7 +9,7 @@ __all__ = ["DEFAULT", "methods", "Method", "MethodConfig", "register"]
 from .base import Method, MethodConfig, register, registered
 from . import supervised, fixmatch, unimatch, mean_teacher, cutmix_seg, augseg, cps, ccvc
 from . import fst, gta, ps_mt, st_plus_plus
-from . import pcr
+from . import pcr, pc2seg
 from .corrmatch import method as _corrmatch
 
 # %% ../../nbs/methods/index.ipynb #6f341138

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ["PCRConfig", "PCR"]
 
-# %% ../../nbs/methods/pcr.ipynb #c304530a
+# %% ../../nbs/methods/pcr.ipynb #90169ce1
 from dataclasses import dataclass
 import torch
 from ..data.views import Views
@@ -19,7 +19,7 @@ from ..nn.prototypes import Prototypes, at_pixels, grid_pixels
 from ..settings import need
 
 
-# %% ../../nbs/methods/pcr.ipynb #9a408714
+# %% ../../nbs/methods/pcr.ipynb #a9028423
 @dataclass
 class PCRConfig(MethodConfig):
     "Settings of PCR."
