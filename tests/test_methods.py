@@ -40,6 +40,7 @@ SETTINGS = {  # a network that has learnt nothing is confident nowhere: threshol
     "ael": {"threshold": 0.17},
     "gct": {"width": 4, "floor": 0.0, "flawed": 0.3},  # a small detector
     "eln": {"width": 4, "pretrain": 0.0, "localise": 0.0, "gates": (0.0, 0.0), "side": 6},  # a small localiser
+    "pcr": {"threshold": 0.17},
 }
 # the view that is made NaN; CorrMatch stops at once when the weak prediction is NaN, which its threshold would keep
 POISONED = {"corrmatch": "image_s", "ps_mt": "image_s"}
@@ -52,6 +53,7 @@ EXCEPTIONS: dict[str, str] = {
 }
 # the CutMix source of the published code where it is not a second crop; the cost that a method states is with it
 SOURCES = {"ccvc": "batch", "gta": "batch", "ael": "batch"}
+SOURCES = {"ccvc": "batch", "gta": "batch", "pcr": "batch"}
 
 
 @pytest.fixture(scope="module")

@@ -39,8 +39,9 @@ from sync_norm import synchronised
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-single, evaluate, wrap, init = trainer.to_device, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
-trainer.to_device = lambda x, *args: single(x.double() if x.is_floating_point() else x, *args)
+complete, evaluate, wrap, init = trainer.complete, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
+as_double = lambda x: x.double() if x.is_floating_point() else x
+trainer.complete = lambda x: as_double(complete(x))
 double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
 trainer.evaluate_views = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
 if options.get("sync"):
@@ -65,6 +66,7 @@ if options.get("method"):
     quiet |= {"cac": {"warmup": 0, "threshold": 0.17}, "u2pl": {"warmup": 0.34, "cutmix": 0., "contrast": 0.}}
     quiet |= {"gct": {"width": 4, "floor": 0., "flawed": 0.3}}
     quiet |= {"eln": {"width": 4, "pretrain": 0., "localise": 0.3, "gates": (0., 0.), "contrast": 0.}}  # crops of a process
+    quiet |= {"pcr": {"warmup": 0.34, "mixed": 1., "threshold": 0.17}}
     method = method_config(options["method"], **quiet.get(options["method"], {}))
 data = DataConfig(f"{folder}/toy", "labelled", val="val", crop=48, partner="crop", scale=(0.5, 1.5))
 config = Config(name, data, tiny, method, OptimConfig(0.01), SystemConfig("cpu", accumulate=options.get("accumulate", 1)),
