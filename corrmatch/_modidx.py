@@ -2161,10 +2161,15 @@ d = {
             "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
         },
         "corrmatch.viz.diagram": {
+            "corrmatch.viz.diagram._wrapped": ("reference/diagram.html#_wrapped", "corrmatch/viz/diagram.py"),
+            "corrmatch.viz.diagram.legend_handles": (
+                "reference/diagram.html#legend_handles",
+                "corrmatch/viz/diagram.py",
+            ),
             "corrmatch.viz.diagram.who_teaches_whom": (
                 "reference/diagram.html#who_teaches_whom",
                 "corrmatch/viz/diagram.py",
-            )
+            ),
         },
         "corrmatch.viz.inspect": {
             "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),
