@@ -99,8 +99,8 @@ def plot_diagrams(
             ax = fig.add_subplot(grid[i, j])
             diagram.who_teaches_whom(*found[name], ax=ax)
             top = max(y for _, y in found[name][0].values()) + 0.5
-            right = max(2.35, max(x for x, _ in found[name][0].values()) + 0.35)
-            ax.set(xlim=(-0.35, right), ylim=(top - heights[i], top))  # boxes of one size everywhere
+            right = max(2.5, max(x for x, _ in found[name][0].values()) + 0.5)
+            ax.set(xlim=(-0.3, right), ylim=(top - heights[i], top))  # boxes of one size everywhere
             title = name if titles is None else titles[name]
             ax.set_title(title, fontsize=8.5, weight="bold", loc="left", pad=1)
     fig.legend(handles=diagram.legend_handles(), loc="lower center", ncol=4, fontsize=8, frameon=False)
@@ -164,9 +164,9 @@ def plot_cost_and_score(
 
 def few_colours(
     fig,  # a drawing, no photograph
-    colours: int = 48,
+    colours: int = 256,
 ) -> Image:
-    "A figure as a small PNG, a third of its size."
+    "A figure as a PNG of a few colours, half the size or less."
     file = BytesIO()
     fig.savefig(file, format="png")
     plt.close(fig)
