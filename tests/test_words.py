@@ -177,3 +177,76 @@ def test_a_letter_without_explanation_is_noticed():
     assert not unexplained(
         r"$$\text{mean}=\frac{1}{|V|}\sum_{p\in V}\tau$$ over the valid pixels $V$, pixel $p$", {r"\tau"}
     )
+
+
+FORMS = {  # of a term, where its entry in the glossary has another form than the text, or an everyday word for a name
+    "OHEM": r"OHEM|[Oo]nline hard example mining",
+    "Query and key features": r"[Qq]uery( and key)? features|[Kk]ey features",
+    "Student and teacher": r"([Ss]tudent|[Tt]eacher)s?",
+    "Supervised only": r"[Ss]upervised[- ]only",
+    "Rank": r"([Tt]his|[Ss]everal|[Tt]wo|[Ee]ach|[Ee]very|[Aa]ll) ranks?|rank 0",  # not: three classes by rank
+    "Spread": r"[Ss]pread (of|over) (the |all )?seeds|± spread",  # not: spread over images
+    "Run": r"([Aa]|[Tt]he|[Ee]ach|[Ee]very|[Oo]ne|[Ww]hole|[Rr]esumed) runs?",  # not: when lists run out
+}
+
+
+def term_pattern(term: str, form: str | None = None) -> re.Pattern:
+    "A term in a text: with a capital or without, one or several, with blank or hyphen."
+    free = "".join(f"[{c.lower()}{c.upper()}]" if i == 0 and not term[:2].isupper() else c for i, c in enumerate(term))
+    return re.compile(rf"(?<![\w-])({form or re.sub('[ -]', '[ -]', free) + '(s|es)?'})(?![\w-])")
+
+
+def read_text(page: str) -> str:
+    "Prose without code, formulas and the line that leads to the next page."
+    return re.sub(r"```.*?```|\$\$.*?\$\$|\$[^$\n]*\$|`[^`]*`|^(Next|Back).*$", " ", page, flags=re.S | re.M)
+
+
+def introduced(page: str) -> str:
+    "What a page sets apart: its headings and subtitle, words in italics or bold, links to the glossary."
+    kinds = r"^(?:#+|>) (.+)$", r"\*\*?(?=\S)([^*\n]+?)(?<=\S)\*\*?", r"\[([^\]]+)\]\([^)]*glossary\.ipynb[^)]*\)"
+    return "\n".join(found for kind in kinds for found in re.findall(kind, read_text(page), re.M))
+
+
+def used_before(pages: dict[str, str], terms: list[str]) -> list[str]:
+    "Terms that a page uses, and neither it nor a page before it introduces."
+    found, known = [], set()
+    for where, page in pages.items():
+        apart = introduced(page)
+        known |= {t for t in terms if any(term_pattern(t, form).search(apart) for form in (None, FORMS.get(t)))}
+        bare = re.sub(r"\]\([^)]*\)", "]", read_text(page))
+        for term in terms:
+            if term not in known and (hit := term_pattern(term, FORMS.get(term)).search(bare)):
+                line = bare[max(0, hit.start() - 50) : hit.end() + 30].replace("\n", " ")
+                found.append(f"{where}: {term!r} in '{line.strip()}'")
+                known.add(term)  # told once
+    return found
+
+
+def entries() -> list[str]:
+    "The terms of the glossary."
+    page = next(p for p in notebooks() if name(p) == "glossary")
+    return re.findall(r"^### (.+)$", "\n".join(c.source for c in cells(page)), re.M)
+
+
+def test_the_book_introduces_a_term_before_it_uses_it():
+    read = lambda path: "\n\n".join(c.source for c in cells(path) if c.cell_type == "markdown")
+    pages = {name(p): read(p) for p in notebooks() if name(p).startswith("book/")}
+    found = used_before(pages, entries())
+    told = "explain it there in italics, or link it: [term](../glossary.ipynb#term)"
+    assert len(entries()) > 70 and not found, f"{told}\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "first, ok",
+    [
+        ("A *pseudo-label* is a predicted class.", True),
+        ("## Pseudo-labels", True),
+        ("A [pseudo-label](../glossary.ipynb#pseudo-label) here.", True),
+        ("Take the pseudo-labels.", False),
+        ("$$pseudo-label$$ and `*pseudo-label*`", False),
+        ("* a list\n* of *things*, then pseudo-labels", False),
+    ],
+)
+def test_a_term_used_before_it_is_introduced_is_noticed(first, ok):
+    pages = {"one": first, "two": "Every pseudo-label counts.", "three": "*Pseudo-labels* at last."}
+    assert bool(used_before(pages, ["Pseudo-label"])) != ok
