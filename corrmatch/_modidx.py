@@ -982,6 +982,10 @@ d = {
                 "methods/template.html#method.inspect",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Method.optimizer_kind": (
+                "methods/template.html#method.optimizer_kind",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.Method.optimizer_of": (
                 "methods/template.html#method.optimizer_of",
                 "corrmatch/methods/base.py",
@@ -1052,6 +1056,23 @@ d = {
                 "corrmatch/methods/cac.py",
             ),
             "corrmatch.methods.cac.shifted": ("methods/cac.html#shifted", "corrmatch/methods/cac.py"),
+        },
+        "corrmatch.methods.cct": {
+            "corrmatch.methods.cct.CCT": ("methods/cct.html#cct", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCT.__init__": ("methods/cct.html#cct.__init__", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCT.consistency": ("methods/cct.html#cct.consistency", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCT.forward": ("methods/cct.html#cct.forward", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCT.perturbed": ("methods/cct.html#cct.perturbed", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCT.supervised": ("methods/cct.html#cct.supervised", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCTConfig": ("methods/cct.html#cctconfig", "corrmatch/methods/cct.py"),
+            "corrmatch.methods.cct.CCTConfig.__post_init__": (
+                "methods/cct.html#cctconfig.__post_init__",
+                "corrmatch/methods/cct.py",
+            ),
+            "corrmatch.methods.cct.CCTConfig.unlabelled_off": (
+                "methods/cct.html#cctconfig.unlabelled_off",
+                "corrmatch/methods/cct.py",
+            ),
         },
         "corrmatch.methods.ccvc": {
             "corrmatch.methods.ccvc.CCVC": ("methods/ccvc.html#ccvc", "corrmatch/methods/ccvc.py"),
@@ -1462,6 +1483,50 @@ d = {
                 "corrmatch/methods/cutmix_seg.py",
             ),
         },
+        "corrmatch.methods.eln": {
+            "corrmatch.methods.eln.ELN": ("methods/eln.html#eln", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.__init__": ("methods/eln.html#eln.__init__", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.after": ("methods/eln.html#eln.after", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.contrasted": ("methods/eln.html#eln.contrasted", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.forward": ("methods/eln.html#eln.forward", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.imitate": ("methods/eln.html#eln.imitate", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.is_open": ("methods/eln.html#eln.is_open", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.localise": ("methods/eln.html#eln.localise", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.optimizer_kind": (
+                "methods/eln.html#eln.optimizer_kind",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ELN.optimizer_of": ("methods/eln.html#eln.optimizer_of", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.param_groups": ("methods/eln.html#eln.param_groups", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.part": ("methods/eln.html#eln.part", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.predictor": ("methods/eln.html#eln.predictor", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELN.uses_unlabelled": (
+                "methods/eln.html#eln.uses_unlabelled",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ELNConfig": ("methods/eln.html#elnconfig", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ELNConfig.__post_init__": (
+                "methods/eln.html#elnconfig.__post_init__",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ELNConfig.unlabelled_off": (
+                "methods/eln.html#elnconfig.unlabelled_off",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ErrorLocaliser": ("methods/eln.html#errorlocaliser", "corrmatch/methods/eln.py"),
+            "corrmatch.methods.eln.ErrorLocaliser.__init__": (
+                "methods/eln.html#errorlocaliser.__init__",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.ErrorLocaliser.forward": (
+                "methods/eln.html#errorlocaliser.forward",
+                "corrmatch/methods/eln.py",
+            ),
+            "corrmatch.methods.eln.localisation_loss": (
+                "methods/eln.html#localisation_loss",
+                "corrmatch/methods/eln.py",
+            ),
+        },
         "corrmatch.methods.fixmatch": {
             "corrmatch.methods.fixmatch.FixMatch": ("methods/fixmatch.html#fixmatch", "corrmatch/methods/fixmatch.py"),
             "corrmatch.methods.fixmatch.FixMatch.__init__": (
@@ -1535,6 +1600,46 @@ d = {
             ),
             "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
         },
+        "corrmatch.methods.gct": {
+            "corrmatch.methods.gct.FlawDetector": ("methods/gct.html#flawdetector", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.FlawDetector.__init__": (
+                "methods/gct.html#flawdetector.__init__",
+                "corrmatch/methods/gct.py",
+            ),
+            "corrmatch.methods.gct.FlawDetector.forward": (
+                "methods/gct.html#flawdetector.forward",
+                "corrmatch/methods/gct.py",
+            ),
+            "corrmatch.methods.gct.GCT": ("methods/gct.html#gct", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCT.__init__": ("methods/gct.html#gct.__init__", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCT.collaborate": ("methods/gct.html#gct.collaborate", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCT.forward": ("methods/gct.html#gct.forward", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCT.optimizer_kind": (
+                "methods/gct.html#gct.optimizer_kind",
+                "corrmatch/methods/gct.py",
+            ),
+            "corrmatch.methods.gct.GCT.optimizer_of": ("methods/gct.html#gct.optimizer_of", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCT.param_groups": ("methods/gct.html#gct.param_groups", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCTConfig": ("methods/gct.html#gctconfig", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.GCTConfig.__post_init__": (
+                "methods/gct.html#gctconfig.__post_init__",
+                "corrmatch/methods/gct.py",
+            ),
+            "corrmatch.methods.gct.GCTConfig.unlabelled_off": (
+                "methods/gct.html#gctconfig.unlabelled_off",
+                "corrmatch/methods/gct.py",
+            ),
+            "corrmatch.methods.gct.HalfNorm": ("methods/gct.html#halfnorm", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.HalfNorm.__init__": (
+                "methods/gct.html#halfnorm.__init__",
+                "corrmatch/methods/gct.py",
+            ),
+            "corrmatch.methods.gct.HalfNorm.forward": ("methods/gct.html#halfnorm.forward", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.blur": ("methods/gct.html#blur", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.flaw_target": ("methods/gct.html#flaw_target", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.handled": ("methods/gct.html#handled", "corrmatch/methods/gct.py"),
+            "corrmatch.methods.gct.min_max": ("methods/gct.html#min_max", "corrmatch/methods/gct.py"),
+        },
         "corrmatch.methods.gta": {
             "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
@@ -1585,6 +1690,55 @@ d = {
             "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
                 "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
                 "corrmatch/methods/mean_teacher.py",
+            ),
+        },
+        "corrmatch.methods.pc2seg": {
+            "corrmatch.methods.pc2seg.PC2Seg": ("methods/pc2seg.html#pc2seg", "corrmatch/methods/pc2seg.py"),
+            "corrmatch.methods.pc2seg.PC2Seg.__init__": (
+                "methods/pc2seg.html#pc2seg.__init__",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2Seg.contrast": (
+                "methods/pc2seg.html#pc2seg.contrast",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2Seg.forward": (
+                "methods/pc2seg.html#pc2seg.forward",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2SegConfig": (
+                "methods/pc2seg.html#pc2segconfig",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2SegConfig.__post_init__": (
+                "methods/pc2seg.html#pc2segconfig.__post_init__",
+                "corrmatch/methods/pc2seg.py",
+            ),
+            "corrmatch.methods.pc2seg.PC2SegConfig.unlabelled_off": (
+                "methods/pc2seg.html#pc2segconfig.unlabelled_off",
+                "corrmatch/methods/pc2seg.py",
+            ),
+        },
+        "corrmatch.methods.pcr": {
+            "corrmatch.methods.pcr.PCR": ("methods/pcr.html#pcr", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.__init__": ("methods/pcr.html#pcr.__init__", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.after": ("methods/pcr.html#pcr.after", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.classify": ("methods/pcr.html#pcr.classify", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.confident_at": ("methods/pcr.html#pcr.confident_at", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.draws": ("methods/pcr.html#pcr.draws", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.forward": ("methods/pcr.html#pcr.forward", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.mixed": ("methods/pcr.html#pcr.mixed", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.predictor": ("methods/pcr.html#pcr.predictor", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.targets": ("methods/pcr.html#pcr.targets", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCR.warm": ("methods/pcr.html#pcr.warm", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCRConfig": ("methods/pcr.html#pcrconfig", "corrmatch/methods/pcr.py"),
+            "corrmatch.methods.pcr.PCRConfig.__post_init__": (
+                "methods/pcr.html#pcrconfig.__post_init__",
+                "corrmatch/methods/pcr.py",
+            ),
+            "corrmatch.methods.pcr.PCRConfig.unlabelled_off": (
+                "methods/pcr.html#pcrconfig.unlabelled_off",
+                "corrmatch/methods/pcr.py",
             ),
         },
         "corrmatch.methods.ps_mt": {
@@ -1647,11 +1801,52 @@ d = {
                 "methods/ps_mt.html#psmtconfig.views",
                 "corrmatch/methods/ps_mt.py",
             ),
-            "corrmatch.methods.ps_mt.adversarial_noise": (
-                "methods/ps_mt.html#adversarial_noise",
-                "corrmatch/methods/ps_mt.py",
+        },
+        "corrmatch.methods.pseudoseg": {
+            "corrmatch.methods.pseudoseg.AttentionHead": (
+                "methods/pseudoseg.html#attentionhead",
+                "corrmatch/methods/pseudoseg.py",
             ),
-            "corrmatch.methods.ps_mt.unit": ("methods/ps_mt.html#unit", "corrmatch/methods/ps_mt.py"),
+            "corrmatch.methods.pseudoseg.AttentionHead.__init__": (
+                "methods/pseudoseg.html#attentionhead.__init__",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.AttentionHead.forward": (
+                "methods/pseudoseg.html#attentionhead.forward",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.AttentionHead.scores": (
+                "methods/pseudoseg.html#attentionhead.scores",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSeg": (
+                "methods/pseudoseg.html#pseudoseg",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSeg.__init__": (
+                "methods/pseudoseg.html#pseudoseg.__init__",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSeg.cut_out": (
+                "methods/pseudoseg.html#pseudoseg.cut_out",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSeg.forward": (
+                "methods/pseudoseg.html#pseudoseg.forward",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSegConfig": (
+                "methods/pseudoseg.html#pseudosegconfig",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSegConfig.__post_init__": (
+                "methods/pseudoseg.html#pseudosegconfig.__post_init__",
+                "corrmatch/methods/pseudoseg.py",
+            ),
+            "corrmatch.methods.pseudoseg.PseudoSegConfig.unlabelled_off": (
+                "methods/pseudoseg.html#pseudosegconfig.unlabelled_off",
+                "corrmatch/methods/pseudoseg.py",
+            ),
         },
         "corrmatch.methods.st_plus_plus": {
             "corrmatch.methods.st_plus_plus.STPlusPlus": (
@@ -1794,6 +1989,10 @@ d = {
             ),
             "corrmatch.models.base.Segmenter.set_recompute": (
                 "reference/segmenter.html#segmenter.set_recompute",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.Segmenter.without_encoder": (
+                "reference/segmenter.html#segmenter.without_encoder",
                 "corrmatch/models/base.py",
             ),
             "corrmatch.models.base.at_least_float32": (
@@ -1993,6 +2192,20 @@ d = {
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
         },
+        "corrmatch.nn.activation": {
+            "corrmatch.nn.activation.activation_maps": (
+                "reference/activation_maps.html#activation_maps",
+                "corrmatch/nn/activation.py",
+            ),
+            "corrmatch.nn.activation.attended": (
+                "reference/activation_maps.html#attended",
+                "corrmatch/nn/activation.py",
+            ),
+            "corrmatch.nn.activation.fused_logits": (
+                "reference/activation_maps.html#fused_logits",
+                "corrmatch/nn/activation.py",
+            ),
+        },
         "corrmatch.nn.components": {
             "corrmatch.nn.components.box_mask": ("reference/components.html#box_mask", "corrmatch/nn/components.py"),
             "corrmatch.nn.components.component_boxes": (
@@ -2059,6 +2272,9 @@ d = {
             ),
             "corrmatch.nn.copy_paste.rescaled": ("reference/copy_paste.html#rescaled", "corrmatch/nn/copy_paste.py"),
         },
+        "corrmatch.nn.critic": {
+            "corrmatch.nn.critic.frozen": ("reference/critic.html#frozen", "corrmatch/nn/critic.py")
+        },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
             "corrmatch.nn.cutmix.beta_box": ("reference/cutmix.html#beta_box", "corrmatch/nn/cutmix.py"),
@@ -2117,8 +2333,68 @@ d = {
                 "corrmatch/nn/percentile.py",
             ),
         },
+        "corrmatch.nn.perturbations": {
+            "corrmatch.nn.perturbations.adversarial_noise": (
+                "reference/perturbations.html#adversarial_noise",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.feature_drop": (
+                "reference/perturbations.html#feature_drop",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.feature_noise": (
+                "reference/perturbations.html#feature_noise",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.guided_cutout": (
+                "reference/perturbations.html#guided_cutout",
+                "corrmatch/nn/perturbations.py",
+            ),
+            "corrmatch.nn.perturbations.unit": ("reference/perturbations.html#unit", "corrmatch/nn/perturbations.py"),
+        },
+        "corrmatch.nn.prototypes": {
+            "corrmatch.nn.prototypes.Prototypes": (
+                "reference/prototypes.html#prototypes",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.__init__": (
+                "reference/prototypes.html#prototypes.__init__",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.collect": (
+                "reference/prototypes.html#prototypes.collect",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.forward": (
+                "reference/prototypes.html#prototypes.forward",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.known": (
+                "reference/prototypes.html#prototypes.known",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.ready": (
+                "reference/prototypes.html#prototypes.ready",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.start": (
+                "reference/prototypes.html#prototypes.start",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.Prototypes.update": (
+                "reference/prototypes.html#prototypes.update",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.at_pixels": ("reference/prototypes.html#at_pixels", "corrmatch/nn/prototypes.py"),
+            "corrmatch.nn.prototypes.grid_pixels": (
+                "reference/prototypes.html#grid_pixels",
+                "corrmatch/nn/prototypes.py",
+            ),
+            "corrmatch.nn.prototypes.kmeans": ("reference/prototypes.html#kmeans", "corrmatch/nn/prototypes.py"),
+        },
         "corrmatch.nn.ramps": {
             "corrmatch.nn.ramps.cosine_ramp": ("reference/ramps.html#cosine_ramp", "corrmatch/nn/ramps.py"),
+            "corrmatch.nn.ramps.log_ramp": ("reference/ramps.html#log_ramp", "corrmatch/nn/ramps.py"),
             "corrmatch.nn.ramps.sigmoid_ramp": ("reference/ramps.html#sigmoid_ramp", "corrmatch/nn/ramps.py"),
         },
         "corrmatch.nn.snapshot": {
@@ -2331,10 +2607,15 @@ d = {
             "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
         },
         "corrmatch.viz.diagram": {
+            "corrmatch.viz.diagram._wrapped": ("reference/diagram.html#_wrapped", "corrmatch/viz/diagram.py"),
+            "corrmatch.viz.diagram.legend_handles": (
+                "reference/diagram.html#legend_handles",
+                "corrmatch/viz/diagram.py",
+            ),
             "corrmatch.viz.diagram.who_teaches_whom": (
                 "reference/diagram.html#who_teaches_whom",
                 "corrmatch/viz/diagram.py",
-            )
+            ),
         },
         "corrmatch.viz.inspect": {
             "corrmatch.viz.inspect.drawn": ("reference/inspect.html#drawn", "corrmatch/viz/inspect.py"),

@@ -8,9 +8,8 @@ __all__ = ["DEFAULT", "methods", "Method", "MethodConfig", "register"]
 # %% ../../nbs/methods/index.ipynb #05268ebc
 from .base import Method, MethodConfig, register, registered
 from . import supervised, fixmatch, unimatch, mean_teacher, cutmix_seg, augseg, cps, ccvc
-from . import fst, gta, ps_mt, st_plus_plus
-from . import cac, u2pl
-from . import fst, gta, ps_mt, st_plus_plus, ael
+from . import gta, fst, ps_mt, st_plus_plus, ael
+from . import cac, u2pl, pcr, pc2seg, cct, pseudoseg, gct, eln
 from .corrmatch import method as _corrmatch
 
 # %% ../../nbs/methods/index.ipynb #6f341138

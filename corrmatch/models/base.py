@@ -78,6 +78,14 @@ class Segmenter(nn.Module):
         "The parameters that learn at the base learning rate; all others learn `head_factor` times as fast."
         raise NotImplementedError
 
+    def without_encoder(self) -> "Segmenter":
+        "The network itself, its encoder given up: a decoder for the features of another."
+        known = {id(p) for p in self.encoder_parameters()}
+        for name, part in list(self.named_children()):
+            if known.intersection(map(id, part.parameters())):
+                setattr(self, name, nn.Identity())
+        return self
+
     def param_groups(
         self,
         optim,  # with lr and head_factor

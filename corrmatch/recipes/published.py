@@ -217,6 +217,7 @@ CITYSCAPES = {
     "unimatch": {"threshold": 0.0},
     "augseg": {"threshold": 0.0, "momentum": 0.996},
     "cps": {"weight": 6.0},
+    "pcr": {"threshold": 0.65, "prototypes": 3},
     "ccvc": {"sup": 1.0, "con": 1.0, "dis": 1.0, "threshold": 0.0},
     "ael": {"threshold": 0.0, "least_area": 0.005, "pasted_classes": 3, "excluded": (0, 1, 2, 8, 10)},
 }
@@ -277,6 +278,9 @@ SMALL_QUEUES = {"queue": 3000, "background": 5000, "channels": 64}
 SMALL_METHODS = {
     "corrmatch": {"projection": 64},
     "gta": {"warmup": 0.25},
+    "pcr": {"warmup": 0.25},
+    "gct": {"width": 16},  # critics as small as the encoder
+    "eln": {"width": 16},
     "u2pl": {"warmup": 0.25} | SMALL_QUEUES,
 }
 
@@ -328,6 +332,8 @@ LITE_METHODS = {
     "corrmatch": {"projection": 128, "threshold_momentum": None},
     "cac": {"cells": 3200},
     "u2pl": SMALL_QUEUES,
+    "gct": {"width": 24},
+    "eln": {"width": 24},
 }
 
 
