@@ -1,10 +1,9 @@
-"Every notebook is one test: nbdev_test runs it from top to bottom."
+"Every notebook is one test: it runs from top to bottom, as nbdev_test runs it."
 
-import os
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 import pytest
+from run_page import CONTEXT, LIBRARIES, run_notebook
 
 ROOT = Path(__file__).parent
 LIMIT = 900  # seconds for one notebook
@@ -33,17 +32,18 @@ class NotebookFailure(Exception):
 
 class Notebook(pytest.Item):
     def runtest(self):
-        command = [str(Path(sys.executable).with_name("nbdev_test")), "--path", str(self.path)]
-        if flags := self.config.getoption("--nb-flags"):
-            command += ["--flags", flags]
-        try:
-            result = subprocess.run(
-                command, cwd=ROOT, env=os.environ | {"TQDM_DISABLE": "1"}, capture_output=True, text=True, timeout=LIMIT
-            )
-        except subprocess.TimeoutExpired:
-            raise NotebookFailure(f"{self.path.name} did not end within {LIMIT} seconds")
-        if result.returncode or "Success." not in result.stdout:
-            raise NotebookFailure((result.stdout[-2000:] + result.stderr[-6000:]).strip())
+        CONTEXT.set_forkserver_preload(LIBRARIES)
+        with tempfile.NamedTemporaryFile() as log:
+            flags = self.config.getoption("--nb-flags")
+            page = CONTEXT.Process(target=run_notebook, args=(str(self.path), flags, log.name))
+            page.start()
+            page.join(LIMIT)
+            if page.is_alive():
+                page.kill()
+                raise NotebookFailure(f"{self.path.name} did not end within {LIMIT} seconds")
+            if page.exitcode:
+                said = Path(log.name).read_text(encoding="utf-8", errors="replace")
+                raise NotebookFailure(f"exit status {page.exitcode}\n{said[-8000:].strip()}")
 
     def repr_failure(self, excinfo):
         return str(excinfo.value) if isinstance(excinfo.value, NotebookFailure) else super().repr_failure(excinfo)

@@ -13,10 +13,14 @@ __all__ = [
     "seeded",
     "uniform",
     "integer",
+    "as_bytes",
+    "normalise_bytes",
     "normalise",
     "denormalise",
+    "to_bytes",
     "to_labels",
     "scaled_size",
+    "draw_place",
     "resize_crop_flip",
     "blur",
     "strong_view",
@@ -28,12 +32,13 @@ __all__ = [
     "TrainingViews",
     "cutout",
     "PseudoLabelledViews",
+    "complete",
     "batches",
     "EvaluationViews",
 ]
 
 # %% ../../nbs/book/03_views.ipynb #f519cae0
-import hashlib, math
+import functools, hashlib, math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +50,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 from .check import Folder, read_listed, read_mask, read_pair
+from .overlap import Place, overlapping
 from .splits import Split
 from ..nn.cutmix import beta_box, half_box, wide_box
 
@@ -77,11 +83,28 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, red gre
 
 
 # %% ../../nbs/book/03_views.ipynb #df61b680
-def normalise(image: Image.Image) -> torch.Tensor:  # (3,H,W)
-    "A PIL image as normalised float tensor."
+#| code-fold: true
+def as_bytes(image: Image.Image) -> torch.Tensor:  # (3,H,W) uint8
+    "A PIL image as tensor of bytes."
     if image.mode != "RGB":
         raise ValueError(f"an image of mode {image.mode}; convert it first: image.convert('RGB')")
-    return TF.normalize(TF.to_dtype(TF.pil_to_tensor(image), torch.float32, scale=True), MEAN, STD)
+    return TF.pil_to_tensor(image)
+
+
+@functools.cache
+def _statistics(device: torch.device) -> torch.Tensor:  # (2,3,1,1), copied to a device once
+    return torch.tensor([MEAN, STD], device=device)[..., None, None]
+
+
+def normalise_bytes(images: torch.Tensor) -> torch.Tensor:  # the same shape, float32
+    "Bytes (...,3,H,W) as normalised numbers, on the device where they are."
+    mean, std = _statistics(images.device)
+    return TF.to_dtype(images, torch.float32, scale=True).sub_(mean).div_(std)
+
+
+def normalise(image: Image.Image) -> torch.Tensor:  # (3,H,W)
+    "A PIL image as normalised float tensor."
+    return normalise_bytes(as_bytes(image))
 
 
 # %% ../../nbs/book/03_views.ipynb #104eae3c
@@ -94,9 +117,14 @@ def denormalise(tensor) -> np.ndarray:  # (H,W,3) uint8
 
 # %% ../../nbs/book/03_views.ipynb #19b2383f
 #| code-fold: true
+def to_bytes(mask: Image.Image) -> torch.Tensor:  # (H,W) uint8
+    "A mask as bytes."
+    return torch.from_numpy(np.array(mask))
+
+
 def to_labels(mask: Image.Image) -> torch.Tensor:  # (H,W) int64
     "A mask as labels."
-    return torch.from_numpy(np.asarray(mask).astype(np.int64))
+    return to_bytes(mask).long()
 
 
 # %% ../../nbs/book/03_views.ipynb #2702127c
@@ -110,23 +138,35 @@ def scaled_size(
 
 
 # %% ../../nbs/book/03_views.ipynb #cc32100b
+def draw_place(size: tuple[int, int], crop: int, scale=(0.5, 2.0)) -> Place:
+    "A place in an image of this width and height; the arguments are those of `resize_crop_flip`."
+    long = max(size)
+    w, h = scaled_size(size, integer(math.floor(scale[0] * long), math.floor(scale[1] * long)))
+    return Place(w, h, integer(0, max(w - crop, 0)), integer(0, max(h - crop, 0)), torch.rand(()).item() < 0.5)
+
+
 def resize_crop_flip(
     image: Image.Image,  # RGB
     mask: Image.Image | None,  # class ids, if there are any
     crop: int,  # side of the crop, pixels
     scale=(0.5, 2.0),  # range of the long side, relative
     fill: int = 255,  # mask value of the padding
+    place: Place | None = None,  # None: it is drawn
+    fast: bool = False,  # resize what the crop shows of the image alone: the same but for rounding
 ) -> tuple[Image.Image, Image.Image | None, torch.Tensor]:  # image, mask, valid: (crop,crop) bool, False in the padding
     "The weak view: random resize, padding at the right and bottom, random crop, flip."
     if mask is not None and mask.size != image.size:
         raise ValueError(f"an image of size {image.size} with a mask of size {mask.size}; make them the same size")
-    long = max(image.size)
-    w, h = scaled_size(image.size, integer(math.floor(scale[0] * long), math.floor(scale[1] * long)))
-    x, y, flip = integer(0, max(w - crop, 0)), integer(0, max(h - crop, 0)), torch.rand(()).item() < 0.5
+    w, h, x, y, flip = place or draw_place(image.size, crop, scale)
 
     def cut(picture, resample, fill):
         canvas = Image.new(picture.mode, (crop, crop), fill)
-        canvas.paste(picture.resize((w, h), resample), (-x, -y))
+        if fast and picture is image:  # a mask is never a little wrong
+            (sx, sy), right, bottom = (picture.width / w, picture.height / h), min(x + crop, w), min(y + crop, h)
+            box = (x * sx, y * sy, right * sx, bottom * sy)
+            canvas.paste(picture.resize((right - x, bottom - y), resample, box))
+        else:
+            canvas.paste(picture.resize((w, h), resample), (-x, -y))
         return ImageOps.mirror(canvas) if flip else canvas
 
     valid = torch.zeros(crop, crop, dtype=torch.bool)
@@ -139,6 +179,7 @@ def resize_crop_flip(
 
 
 # %% ../../nbs/book/03_views.ipynb #8181c599
+#| code-fold: true
 def blur(
     image: Image.Image,
     radius: tuple[float, float],  # range of the standard deviation, pixels
@@ -248,7 +289,11 @@ def random_operations(
     return image
 
 
-STRONG = {"jitter": strong_view(), "operations": random_operations}  # kinds of photometric augmentation
+STRONG = {  # kinds of photometric augmentation
+    "jitter": strong_view(),
+    "mild": strong_view(jitter=0.4, hue=0.1),  # CAC
+    "operations": random_operations,
+}
 
 # %% ../../nbs/book/03_views.ipynb #c069c39d
 Box = Literal["area", "three", "half", "wide", "beta", "beta_small"]  # names of BOXES
@@ -263,8 +308,9 @@ class Views:
     box: Box | None = "area"  # rule of the CutMix boxes; None: nothing is mixed
     labelled_strong: bool = False  # a strong view of the labelled crop, too
     pseudo: bool = False  # unlabelled images as labelled ones: pseudo-labels, and a strong view with cutout
-    photometric: Literal["jitter", "operations"] = "jitter"  # kind of the strong views
+    photometric: Literal["jitter", "mild", "operations"] = "jitter"  # kind of the strong views
     labelled_box: Box | None = None  # rule of a box for pixels of the labelled crop; a number from 0 to 1 comes with it
+    overlap: bool = False  # a strong view of a second crop that overlaps the first, and where it lies
 
 
 # %% ../../nbs/book/03_views.ipynb #1669d8cd
@@ -284,6 +330,8 @@ class TrainingViews(Dataset):
         scale=(0.5, 2.0),
         strong=None,
         views=Views(),
+        raw=False,  # images and labels as bytes: less to move; `complete` finishes them where they arrive
+        fast=False,  # as in `resize_crop_flip`
     ):
         if partner not in ("batch", "crop"):
             raise ValueError(f"partner is {partner!r}; choose batch or crop")
@@ -300,37 +348,42 @@ class TrainingViews(Dataset):
         self.folder, self.split, self.crop, self.partner, self.scale = folder, split, crop, partner, scale
         self.seed, self.epoch, self.rank, self.world = seed, epoch, rank, world
         self.strong, self.views, self._order = strong or STRONG[views.photometric], views, (None, None)
+        self.fast, self.tensor, self.ids = fast, as_bytes if raw else normalise, to_bytes if raw else to_labels
 
     def __len__(self):
         return len(self.split.unlabelled or self.split.labelled) // self.world
 
-    def order(self) -> tuple[list[str], list[str]]:
-        "The labelled and the unlabelled ids of this epoch, in order, for all ranks."
-        key = self.seed, self.epoch
+    def order(self, epoch: int | None = None) -> tuple[list[str], list[str]]:
+        "The labelled and the unlabelled ids of an epoch, by default this one, in order, for all ranks."
+        key = self.seed, self.epoch if epoch is None else epoch
         if self._order[0] != key:
             self._order = key, epoch_order(self.split.labelled, self.split.unlabelled, *key)
         return self._order[1]
 
     def __getitem__(self, i):
+        "Item i of this epoch, or, for a pair, of that one."
+        epoch, i = i if isinstance(i, tuple) else (self.epoch, i)
         if not 0 <= i < len(self):
             raise IndexError(f"item {i} of {len(self)}; items are counted from 0")
-        i, (x_ids, u_ids) = int(i) * self.world + self.rank, self.order()
+        i, (x_ids, u_ids) = int(i) * self.world + self.rank, self.order(epoch)
         image, mask = read_pair(self.folder, x_ids[i])
-        with seeded("labelled", self.seed, self.epoch, i, x_ids[i]):
-            image, mask, _ = resize_crop_flip(image, mask, self.crop, self.scale)
-        item = {"id_x": x_ids[i], "image_x": normalise(image), "labels_x": to_labels(mask)}
+        with seeded("labelled", self.seed, epoch, i, x_ids[i]):
+            image, mask, _ = resize_crop_flip(image, mask, self.crop, self.scale, fast=self.fast)
+        item = {"id_x": x_ids[i], "image_x": self.tensor(image), "labels_x": self.ids(mask)}
         if self.views.labelled_strong:
-            with seeded("labelled", "strong", self.seed, self.epoch, i, x_ids[i]):
-                item["image_xs"] = normalise(self.strong(image))
+            with seeded("labelled", "strong", self.seed, epoch, i, x_ids[i]):
+                item["image_xs"] = self.tensor(self.strong(image))
         if not self.views.unlabelled or not u_ids:
             return item
         picture, item["id_u"] = read_listed(self.folder, u_ids[i]), u_ids[i]
-        item |= self.crop_of(picture, "first", self.seed, self.epoch, i, u_ids[i])
+        item |= self.crop_of(picture, "first", self.seed, epoch, i, u_ids[i])
+        if self.views.overlap:
+            item |= self.overlap_of(picture, self.seed, epoch, i, u_ids[i])
         if self.views.labelled_box:
-            with seeded("labelled", "box", self.seed, self.epoch, i, u_ids[i]):
+            with seeded("labelled", "box", self.seed, epoch, i, u_ids[i]):
                 item |= {"box_x": BOXES[self.views.labelled_box](self.crop), "draw_x": torch.rand(())}
         if self.partner == "crop" and self.views.box:
-            second = self.crop_of(picture, "second", self.seed, self.epoch, i, u_ids[i])
+            second = self.crop_of(picture, "second", self.seed, epoch, i, u_ids[i])
             item |= {f"{k.removesuffix('_u')}_mix": v for k, v in second.items() if not k.startswith("box")}
         return item
 
@@ -338,18 +391,29 @@ class TrainingViews(Dataset):
         "A new crop: its weak view, strong views and boxes. More views draw from streams of their own."
         rule = BOXES.get(self.views.box)
         with seeded("unlabelled", which, *key):
-            weak, _, valid = resize_crop_flip(picture, None, self.crop, self.scale)
-            item = {"image_w": normalise(weak), "valid_u": valid}
+            weak, _, valid = resize_crop_flip(picture, None, self.crop, self.scale, fast=self.fast)
+            item = {"image_w": self.tensor(weak), "valid_u": valid}
             if self.views.strong:
-                item["image_s"] = normalise(self.strong(weak))
+                item["image_s"] = self.tensor(self.strong(weak))
             if rule and which == "first":
                 item["box"] = rule(self.crop)
         for k in range(2, self.views.strong + 1):
             with seeded("unlabelled", which, f"strong {k}", *key):
-                item[f"image_s{k}"] = normalise(self.strong(weak))
+                item[f"image_s{k}"] = self.tensor(self.strong(weak))
                 if rule and which == "first":
                     item[f"box{k}"] = rule(self.crop)
         return item
+
+    def overlap_of(self, picture: Image.Image, *key) -> dict:
+        "A second crop, image_o; how far it lies below and right of the first, and whether each of them is mirrored."
+        with seeded("unlabelled", "first", *key):  # the draws of `crop_of`
+            first = draw_place(picture.size, self.crop, self.scale)
+        with seeded("unlabelled", "overlap", *key):
+            second = overlapping(first, self.crop)
+            weak, _, valid = resize_crop_flip(picture, None, self.crop, place=second, fast=self.fast)
+            item = {"image_o": self.tensor(self.strong(weak)), "valid_o": valid}
+        offset = torch.tensor([second.y - first.y, second.x - first.x])
+        return item | {"offset_o": offset, "flips": torch.tensor([first.flip, second.flip])}
 
 
 # %% ../../nbs/book/03_views.ipynb #2c95905e
@@ -375,7 +439,7 @@ class PseudoLabelledViews(TrainingViews):
         unknown = self.labels is None
         mask = Image.new("L", picture.size, 255) if unknown else read_mask(self.labels[key[-1]], self.folder.classes)
         with seeded("unlabelled", which, *key):
-            weak, mask, _ = resize_crop_flip(picture, mask, self.crop, self.scale)
+            weak, mask, _ = resize_crop_flip(picture, mask, self.crop, self.scale, fast=self.fast)
             strong = normalise(self.strong(weak))
         with seeded("unlabelled", "cutout", *key):
             strong, labels = cutout(strong, to_labels(mask))
@@ -384,26 +448,53 @@ class PseudoLabelledViews(TrainingViews):
 
 # %% ../../nbs/book/03_views.ipynb #267df89c
 #| code-fold: true
+@dataclass
+class _Order:
+    "(epoch, item) of every item, batch by batch."
+
+    dataset: Dataset  # with its epoch, as it is when the order is asked for
+    batch: int
+    full: int  # batches of an epoch
+    start: int
+    stop: int
+
+    def __len__(self):
+        return self.stop - self.start
+
+    def __iter__(self):
+        for n in range(self.start, self.stop):
+            later, first = n // self.full, n % self.full * self.batch
+            yield [(self.dataset.epoch + later, i) for i in range(first, first + self.batch)]
+
+
+def complete(x: torch.Tensor) -> torch.Tensor:
+    "What `raw` views put off: images (B,3,H,W) of bytes are normalised, labels (B,H,W) become int64; all else stays."
+    if x.dtype != torch.uint8:
+        return x
+    return normalise_bytes(x) if x.dim() == 4 else x.long()
+
+
 def batches(
     dataset: Dataset,  # TrainingViews
     batch: int,  # items per batch; an incomplete last batch is dropped
     workers: int = 0,  # processes that load
     start: int = 0,  # first batch, to continue in the middle of an epoch
+    stop: int | None = None,  # the batch before which to end, perhaps epochs later; None: at the end of this epoch
 ) -> DataLoader:
-    "The batches of an epoch in their fixed order, from `start` on."
+    "The batches of an epoch, or of several in a row with the same workers, in their fixed order."
     if batch < 1:
         raise ValueError(f"batch is {batch}; give at least 1")
-    full = [list(range(i, i + batch)) for i in range(0, len(dataset) - batch + 1, batch)]
+    full = len(dataset) // batch
     if not full:
         raise ValueError(
             f"batch is {batch}, but there are only {len(dataset)} items in an epoch of this process; "
             "choose a smaller batch, fewer processes or add images"
         )
-    if not 0 <= start < len(full):
-        raise ValueError(f"start is {start}, but the epoch has batches 0 to {len(full) - 1}; go on with the next epoch")
+    if stop is None and not 0 <= start < full:
+        raise ValueError(f"start is {start}, but the epoch has batches 0 to {full - 1}; go on with the next epoch")
     return DataLoader(
         dataset,
-        batch_sampler=full[start:],
+        batch_sampler=_Order(dataset, batch, full, start, full if stop is None else stop),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
@@ -411,6 +502,7 @@ def batches(
 
 
 # %% ../../nbs/book/03_views.ipynb #05d652e7
+#| code-fold: true
 class EvaluationViews(Dataset):
     "Whole images with their masks, only normalised."
 

@@ -48,6 +48,7 @@ class DataConfig:
     crop: int = 321  # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)  # range of the random resize (appendix B)
     partner: Literal["batch", "crop"] = "batch"  # CutMix source: the neighbour in the batch, or a second crop (authors)
+    fast_resize: bool = False  # resize only what the crop shows: faster on large images, equal but for rounding
     check: bool = True  # read every listed file once before training
     workers: int = 0  # processes that load images; the numbers do not depend on it
 
@@ -86,7 +87,8 @@ class SystemConfig:
     "The machine: how the numbers are computed."
 
     device: str = "auto"  # auto: the GPU if there is one; or cpu, cuda, cuda:1
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"  # of the network; losses are float32 always
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "tf32"  # of convolutions; losses are float32 always
+    deterministic: bool = False  # on a GPU: the same bits each time, slower
     channels_last: bool = False  # keep images and features with the channels innermost
     compile: bool = False  # torch.compile for encoder and decoder
     recompute: bool = False  # activation checkpointing of the encoder

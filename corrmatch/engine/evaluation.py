@@ -23,7 +23,8 @@ __all__ = [
 ]
 
 # %% ../../nbs/book/11_evaluation.ipynb #07514f12
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 import pandas as pd
 import torch
@@ -33,6 +34,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..data.check import Classes, label_image, read_image
 from ..data.views import denormalise, normalise
+from ..models.base import Segmenter
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #c24306b7
@@ -193,12 +195,15 @@ def sliding_window(
 ) -> Tensor:  # (B,K,H,W): for each pixel, the sum over the windows that see it
     "The probabilities that all windows give, added up and not divided."
     total = None
-    for y, x, h, w in windows(*images.shape[-2:], size):
-        logits = whole(model, images[..., y : y + h, x : x + w])
-        p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        if total is None:
-            total = p.new_zeros(*p.shape[:2], *images.shape[-2:])
-        total[..., y : y + h, x : x + w] += p
+    for (h, w), row in groupby(windows(*images.shape[-2:], size), lambda window: window[2:]):
+        row = list(row)
+        for some in (row[i : i + 4] for i in range(0, len(row), 4)):  # up to four of one size at once
+            logits = whole(model, torch.cat([images[..., y : y + h, x : x + w] for y, x, *_ in some]))
+            p = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+            if total is None:
+                total = p.new_zeros(len(images), p.shape[1], *images.shape[-2:])
+            for (y, x, *_), part in zip(some, p.split(len(images))):
+                total[..., y : y + h, x : x + w] += part
     return total
 
 
@@ -227,20 +232,33 @@ def scores(
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #5d045437
+#| code-fold: true
 @contextmanager
 def evaluating(
     model,  # a module, or any other callable
 ):
-    "Evaluation mode without gradients; afterwards each module has its own mode back."
-    modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
-    try:
-        if modes:
-            model.eval()
-        with torch.inference_mode():
+    """Evaluation mode without gradients, in single precision and untranslated, however the model was trained.
+    Afterwards each module has its own mode back."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [(m, m.training, getattr(m, "autocast", None)) for m in modules]
+    translated = any(m._compiled_call_impl for m in modules)
+    # images of many sizes: no search for the fastest kernel of each
+    with ExitStack() as stack:
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=True))
+        stack.enter_context(torch.inference_mode())
+        if translated:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            for module in modules:
+                module.training = False
+                if isinstance(module, Segmenter):
+                    module.autocast = None
             yield
-    finally:
-        for module, training in modes:
-            module.training = training
+        finally:
+            for module, training, autocast in modes:
+                module.training = training
+                if isinstance(module, Segmenter):
+                    module.autocast = autocast
 
 
 # %% ../../nbs/book/11_evaluation.ipynb #4bef239c
@@ -256,8 +274,9 @@ def evaluate_views(
 ) -> ConfusionMatrix:
     "Predict each image once, at its own size, and count."
     matrix = ConfusionMatrix(len(classes))
+    on_gpu = isinstance(model, nn.Module) and any(p.is_cuda for p in model.parameters())
     # its own generator: nobody else's draws move
-    items = DataLoader(dataset, batch_size=None, num_workers=workers, generator=torch.Generator())
+    items = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=on_gpu, generator=torch.Generator())
     with evaluating(model):
         for i, item in enumerate(tqdm(items, "evaluate", len(dataset), leave=False, disable=not progress)):
             labels = item["labels"].masked_fill(item["labels"] == classes.ignore_index, matrix.ignore_index)

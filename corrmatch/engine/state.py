@@ -11,6 +11,7 @@ __all__ = [
     "bad_step",
     "MetricLogger",
     "build_method",
+    "backend_flags",
     "set_up",
     "TrainState",
     "split_batch",
@@ -21,10 +22,10 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/state.ipynb #69bad736
-import copy, math, time, warnings
-from contextlib import nullcontext
+import copy, math, os, time, warnings
+from contextlib import contextmanager, nullcontext
 import torch
-from .config import Config, OptimConfig
+from .config import Config, OptimConfig, SystemConfig
 from .processes import Processes, wrap_ddp
 from ..methods import Method, methods
 from ..methods.base import Clock, Losses, step_seed
@@ -127,13 +128,28 @@ def build_method(
     return kind(config.method, lambda: build_segmenter(config.model, num_classes, load))
 
 
+@contextmanager
+def backend_flags(system: SystemConfig):
+    "How the libraries below PyTorch compute inside; afterwards as before. The flag of matrix products is not touched."
+    exact, before = system.deterministic, torch.get_deterministic_debug_mode()
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=not exact, deterministic=exact, allow_tf32=system.precision != "float32"
+    ):
+        try:
+            torch.set_deterministic_debug_mode("warn" if exact else before)
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(before)
+
+
 def set_up(method: Method, config: Config, device) -> Method:
     "Put a method on its device, as the settings of the machine ask."
     s = config.system
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = s.precision == "tf32"
     method.to(device, memory_format=torch.channels_last if s.channels_last else torch.preserve_format)
     for net in (m for m in method.modules() if isinstance(m, Segmenter)):
-        net.autocast = torch.bfloat16 if s.precision == "bfloat16" else None
+        net.autocast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(s.precision)
         net.set_recompute(s.recompute)
         if s.compile:
             net.compile_parts()
@@ -150,6 +166,7 @@ class TrainState:
         self.method = set_up(build_method(config, num_classes, load), config, dist.device)
         self.model = wrap_ddp(self.method, dist)  # the same method, as the step calls it
         self.optimizers = make_optimizers(self.method, config.optim, config.system.fused)
+        self.scaler = torch.amp.GradScaler(dist.device.type, enabled=config.system.precision == "float16")
         self.record = MetricLogger(dist)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
@@ -166,6 +183,7 @@ class TrainState:
         state |= {"method": self.method.state_dict(), "record": self.record.state_dict()}
         state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
         state |= {"optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
+        state |= {"scaler": self.scaler.state_dict()}
         tensors = {name: v for name, v in state["method"].items() if torch.is_tensor(v)}
         if bad := [name for name, v in tensors.items() if not v.isfinite().all()]:
             raise FloatingPointError(
@@ -180,6 +198,8 @@ class TrainState:
         self.method.load_state_dict(state["method"])
         self.record.load_state_dict(state["record"])
         self.logs = state.get("logs", {})
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
@@ -219,6 +239,9 @@ def skip_if_not_finite(
     if not dist.any(not (losses["total"] + torch.nn.utils.get_total_norm(grads)).isfinite().item()):
         return False
     before.restore(state)
+    if state.scaler.get_scale() > 1 and not dist.any(not losses["total"].isfinite().item()):
+        state.scaler.update()  # half precision overflowed on the way back: a smaller scale from the next step on
+        return True
     state.skipped += 1
     message, most = bad_step(state.step + 1, losses, ids_of(batch)), config.system.skip_bad_steps
     if state.skipped > most:
@@ -234,7 +257,7 @@ def gradients(state: TrainState, phase: str, batch: dict, clock: Clock) -> Losse
     for i, part in enumerate(parts):
         with nullcontext() if i == len(parts) - 1 or clock.dist.world == 1 else state.model.no_sync():
             losses = state.model(phase, part, clock)
-            (losses.total / len(parts)).backward()
+            state.scaler.scale(losses.total / len(parts)).backward()
         seen.append(losses)
     means = {name: sum(losses.terms[name] for losses in seen) / len(seen) for name in seen[0].terms}
     return Losses(means["total"], means, seen[-1].logs)
@@ -252,7 +275,7 @@ def training_step(
     "One step of the run: learning rates; for each phase what precedes it, losses, backward, optimiser, what follows."
     torch.manual_seed(step_seed("step", config.seed, state.step, dist.rank))
     clock = Clock(state.step, total, per_epoch, config.seed, config.system.accumulate, dist, state.optimizers)
-    before = Rollback(state) if config.system.skip_bad_steps else None
+    before = Rollback(state) if config.system.skip_bad_steps or state.scaler.is_enabled() else None
     terms, logs = {}, {}
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
@@ -270,10 +293,13 @@ def training_step(
             raise FloatingPointError(
                 f"step {state.step + 1}: {error}; images of the batch: {images}. The training has diverged. {ADVICE}"
             ) from None
+        optimizer = state.optimizers[state.method.optimizer_of(phase)]
+        state.scaler.unscale_(optimizer)
         if before and skip_if_not_finite(state, losses.terms, batch, config, before, dist):
             terms, logs = {}, {}
             break
-        state.optimizers[state.method.optimizer_of(phase)].step()
+        state.scaler.step(optimizer)
+        state.scaler.update()
         state.method.after(phase, clock)
         if terms:
             losses.terms["total"] = losses.terms["total"] + terms["total"]

@@ -65,10 +65,10 @@ from corrmatch.engine.runs import (
 )
 from ..data.splits import Split
 from .stages import handed_on, kept_steps, label_images
-from .state import Rollback, TrainState, gradients, ids_of, training_step
+from .state import Rollback, TrainState, backend_flags, gradients, ids_of, training_step
 from ..data.toy import make_toy
 from ..methods.base import Clock, step_seed
-from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, TrainingViews, batches
+from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, TrainingViews, batches, complete
 
 
 # %% ../../nbs/book/10_trainer.ipynb #43419655
@@ -201,14 +201,17 @@ class RunContext:
             )
 
     def batches(self, step: int, workers: int | None = None):
-        "What is left of the epoch that `step` lies in; tensors are on the device."
-        self.views.epoch, start = divmod(step, self.per_epoch)
-        workers = self.config.data.workers if workers is None else workers
-        for batch in islice(readable_errors(batches(self.views, self.share, workers, start)), self.total - step):
-            channels_last = self.config.system.channels_last
-            yield {
-                k: to_device(v, self.dist.device, channels_last) if torch.is_tensor(v) else v for k, v in batch.items()
-            }
+        "Everything from `step` to the end of the run; tensors are on the device. The processes that load stay."
+        workers, self.views.epoch = self.config.data.workers if workers is None else workers, 0
+        for batch in readable_errors(batches(self.views, self.share, workers, step, self.total)):
+            yield {k: self.on_device(v) if torch.is_tensor(v) else v for k, v in batch.items()}
+
+    def on_device(self, x: torch.Tensor) -> torch.Tensor:
+        return complete(to_device(x, self.dist.device, self.config.system.channels_last))
+
+    def left(self, step: int) -> int:
+        "Steps to the end of the epoch."
+        return self.per_epoch - step % self.per_epoch
 
     def to_score(self, step: int) -> bool:
         return bool(self.split.val) and (step % self.evaluate_at == 0 or step == self.total)
@@ -242,10 +245,10 @@ def make_context(
             raise ValueError(
                 f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
             )
-    if dist.main:
-        open_data(config, progress)  # one of us reads all files
-    dist.wait()
-    folder, split = open_data(replace(config, data=replace(config.data, check=False)))
+    with warnings.catch_warnings():
+        if not dist.main:
+            warnings.simplefilter("ignore")  # process 0 says it for all
+        folder, split = open_data(config, progress and dist.main)  # each reads all files: nobody waits for another
     if labels:
         split = replace(split, unlabelled=[id for id in split.unlabelled if id in labels])
     if config.method.views.unlabelled and not split.unlabelled:
@@ -264,6 +267,8 @@ def make_context(
         scale=config.data.scale,
         # an epoch is one pass over the unlabelled images, whether a method looks at them or not
         views=config.method.views,
+        raw=True,
+        fast=config.data.fast_resize,
     )
     views.labels = labels
     return RunContext(config, dist, run, folder, split, views)
@@ -325,7 +330,7 @@ def score(
 
     with suppress(Stopped):
         matrix = evaluate_views(
-            state.net, views, context.folder.classes, c.mode, c.data.crop, progress=False, look=look
+            state.net, views, context.folder.classes, c.mode, c.data.crop, False, c.data.workers, look
         )
     if dist.any(bool(interrupt and interrupt.asked)):
         raise Stopped
@@ -590,6 +595,7 @@ def one_training(
         writer, stop = tensorboard_writer(context.run, state.step) if dist.main else None, False
         if writer is not None:
             stack.callback(writer.close)
+        stream = context.batches(state.step)
         with tqdm(
             total=context.total, initial=state.step, desc=config.name, disable=not (progress and dist.main)
         ) as bar:
@@ -598,7 +604,7 @@ def one_training(
                     stop = not validate(state, context, writer, callback, interrupt)
                 if stop or state.step >= context.total:
                     break
-                for batch in context.batches(state.step):
+                for batch in islice(stream, context.left(state.step)):
                     epoch = state.step // context.per_epoch
                     losses = training_step(state, batch, config, context.total, context.per_epoch, dist)
                     state.record.add(state.step, losses.terms, ids_of(batch))
@@ -632,5 +638,5 @@ def train(
     "Train as the settings say; logs, checkpoints and scores go to the run folder."
     need_guard()
     with processes(config.system.device, config.system.timeout) as dist, enough_memory():
-        with Interrupt(2.0 if dist.world > 1 else 0.0) as interrupt:
+        with backend_flags(config.system), Interrupt(2.0 if dist.world > 1 else 0.0) as interrupt:
             return one_training(config, dist, interrupt, resume, progress, callback)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-from .base import Segmenter, at_least_float32
+from .base import Segmenter, at_least_float32, compile_alone
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
@@ -100,7 +100,7 @@ def deep_stem(w: int) -> nn.Sequential:
 class ResNet(nn.Module):
     "The encoder: torchvision's residual blocks in four stages, with dilation instead of stride where asked."
 
-    recompute = False  # keep no activations inside the stages
+    recompute = False  # keep no activations inside groups of blocks
 
     def __init__(
         self,
@@ -130,16 +130,27 @@ class ResNet(nn.Module):
             pairs = [((then if b else first) * m, then * m) for b, m in zip(range(layers[s]), times)]
             self.add_module(f"layer{s + 1}", stage(block, i, width * 2**s, stride, pairs))
             i = self.channels[s]
+        # up to four blocks in a row, by stage: a plain dictionary, so that no name is in the state dict twice
+        stages = [getattr(self, f"layer{s}") for s in range(1, 5)]
+        self.groups = {f"layer{s}": [x[i : i + 4] for i in range(0, len(x), 4)] for s, x in enumerate(stages, 1)}
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        call = recomputed if self.recompute and self.training else lambda stage, x: stage(x)
-        c1 = call(self.layer1, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
-        c2 = call(self.layer2, c1)
-        c3 = call(self.layer3, c2)
-        return c1, c2, c3, call(self.layer4, c3)
+        x, maps = self.maxpool(self.relu(self.bn1(self.conv1(x)))), []
+        for name, groups in self.groups.items():
+            if self.recompute and self.training:
+                for group in groups:
+                    x = recomputed(group, x)
+            else:
+                x = self.get_submodule(name)(x)
+            maps.append(x)
+        return tuple(maps)
+
+    def parts(self) -> list[nn.Module]:
+        "What torch.compile translates: all of it, or what lies inside a checkpoint."
+        return sum(self.groups.values(), []) if self.recompute else [self]
 
 
 # %% ../../nbs/book/04_model.ipynb #fb581208
@@ -159,9 +170,9 @@ def still(module: nn.Module):
             m.num_batches_tracked.copy_(batches)
 
 
-def recomputed(stage: nn.Module, x: Tensor) -> Tensor:
-    "Run a stage without keeping its activations; they are computed again for the backward pass."
-    return checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still(stage)))
+def recomputed(blocks: nn.Module, x: Tensor) -> Tensor:
+    "Run some blocks without keeping their activations; they are computed again for the backward pass."
+    return checkpoint(blocks, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still(blocks)))
 
 
 # %% ../../nbs/book/04_model.ipynb #02c5ca15
@@ -283,8 +294,9 @@ class DeepLabV3Plus(Segmenter):
         self.backbone.recompute = on
 
     def compile_parts(self):
-        for part in (self.backbone, self.head, self.reduce, self.fuse):
-            part.compile()
+        encoder = self.backbone.parts() if isinstance(self.backbone, ResNet) else [self.backbone]
+        for part in (*encoder, self.head, self.reduce, self.fuse):
+            compile_alone(part)
 
 
 # %% ../../nbs/book/04_model.ipynb #4bb31917
