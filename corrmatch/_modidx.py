@@ -193,6 +193,10 @@ d = {
             ),
             "corrmatch.data.folder.wrong_labels": ("reference/folders.html#wrong_labels", "corrmatch/data/folder.py"),
         },
+        "corrmatch.data.overlap": {
+            "corrmatch.data.overlap.Place": ("reference/overlap.html#place", "corrmatch/data/overlap.py"),
+            "corrmatch.data.overlap.overlapping": ("reference/overlap.html#overlapping", "corrmatch/data/overlap.py"),
+        },
         "corrmatch.data.prepare": {
             "corrmatch.data.prepare.Prepared": ("reference/prepare.html#prepared", "corrmatch/data/prepare.py"),
             "corrmatch.data.prepare.Prepared.__str__": (
@@ -335,21 +339,34 @@ d = {
                 "book/views.html#trainingviews.order",
                 "corrmatch/data/views.py",
             ),
+            "corrmatch.data.views.TrainingViews.overlap_of": (
+                "book/views.html#trainingviews.overlap_of",
+                "corrmatch/data/views.py",
+            ),
             "corrmatch.data.views.Views": ("book/views.html#views", "corrmatch/data/views.py"),
+            "corrmatch.data.views._Order": ("book/views.html#_order", "corrmatch/data/views.py"),
+            "corrmatch.data.views._Order.__iter__": ("book/views.html#_order.__iter__", "corrmatch/data/views.py"),
+            "corrmatch.data.views._Order.__len__": ("book/views.html#_order.__len__", "corrmatch/data/views.py"),
+            "corrmatch.data.views._statistics": ("book/views.html#_statistics", "corrmatch/data/views.py"),
+            "corrmatch.data.views.as_bytes": ("book/views.html#as_bytes", "corrmatch/data/views.py"),
             "corrmatch.data.views.batches": ("book/views.html#batches", "corrmatch/data/views.py"),
             "corrmatch.data.views.blur": ("book/views.html#blur", "corrmatch/data/views.py"),
+            "corrmatch.data.views.complete": ("book/views.html#complete", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutmix_box": ("book/views.html#cutmix_box", "corrmatch/data/views.py"),
             "corrmatch.data.views.cutout": ("book/views.html#cutout", "corrmatch/data/views.py"),
             "corrmatch.data.views.denormalise": ("book/views.html#denormalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.draw_place": ("book/views.html#draw_place", "corrmatch/data/views.py"),
             "corrmatch.data.views.epoch_order": ("book/views.html#epoch_order", "corrmatch/data/views.py"),
             "corrmatch.data.views.integer": ("book/views.html#integer", "corrmatch/data/views.py"),
             "corrmatch.data.views.normalise": ("book/views.html#normalise", "corrmatch/data/views.py"),
+            "corrmatch.data.views.normalise_bytes": ("book/views.html#normalise_bytes", "corrmatch/data/views.py"),
             "corrmatch.data.views.random_operations": ("book/views.html#random_operations", "corrmatch/data/views.py"),
             "corrmatch.data.views.resize_crop_flip": ("book/views.html#resize_crop_flip", "corrmatch/data/views.py"),
             "corrmatch.data.views.scaled_size": ("book/views.html#scaled_size", "corrmatch/data/views.py"),
             "corrmatch.data.views.seeded": ("book/views.html#seeded", "corrmatch/data/views.py"),
             "corrmatch.data.views.strong_view": ("book/views.html#strong_view", "corrmatch/data/views.py"),
             "corrmatch.data.views.three_boxes": ("book/views.html#three_boxes", "corrmatch/data/views.py"),
+            "corrmatch.data.views.to_bytes": ("book/views.html#to_bytes", "corrmatch/data/views.py"),
             "corrmatch.data.views.to_labels": ("book/views.html#to_labels", "corrmatch/data/views.py"),
             "corrmatch.data.views.uniform": ("book/views.html#uniform", "corrmatch/data/views.py"),
         },
@@ -707,6 +724,7 @@ d = {
                 "reference/state.html#trainstate.state_dict",
                 "corrmatch/engine/state.py",
             ),
+            "corrmatch.engine.state.backend_flags": ("reference/state.html#backend_flags", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.bad_step": ("reference/state.html#bad_step", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
@@ -751,6 +769,14 @@ d = {
             ),
             "corrmatch.engine.trainer.RunContext.batches": (
                 "book/trainer.html#runcontext.batches",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.left": (
+                "book/trainer.html#runcontext.left",
+                "corrmatch/engine/trainer.py",
+            ),
+            "corrmatch.engine.trainer.RunContext.on_device": (
+                "book/trainer.html#runcontext.on_device",
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.RunContext.to_score": (
@@ -1705,6 +1731,10 @@ d = {
                 "reference/segmenter.html#at_least_float32",
                 "corrmatch/models/base.py",
             ),
+            "corrmatch.models.base.compile_alone": (
+                "reference/segmenter.html#compile_alone",
+                "corrmatch/models/base.py",
+            ),
         },
         "corrmatch.models.build": {
             "corrmatch.models.build.ModelConfig": ("reference/network.html#modelconfig", "corrmatch/models/build.py"),
@@ -1777,6 +1807,7 @@ d = {
                 "book/model.html#resnet.forward",
                 "corrmatch/models/deeplab.py",
             ),
+            "corrmatch.models.deeplab.ResNet.parts": ("book/model.html#resnet.parts", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.build_model": ("book/model.html#build_model", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.conv_bn_relu": ("book/model.html#conv_bn_relu", "corrmatch/models/deeplab.py"),
             "corrmatch.models.deeplab.deep_stem": ("book/model.html#deep_stem", "corrmatch/models/deeplab.py"),
@@ -1870,6 +1901,10 @@ d = {
             ),
         },
         "corrmatch.models.weights": {
+            "corrmatch.models.weights.deep_stem_state": (
+                "reference/weights.html#deep_stem_state",
+                "corrmatch/models/weights.py",
+            ),
             "corrmatch.models.weights.difference": ("reference/weights.html#difference", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.entries": ("reference/weights.html#entries", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.imagenet_state": (
@@ -1888,6 +1923,46 @@ d = {
             "corrmatch.models.weights.read_state": ("reference/weights.html#read_state", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.suspicion": ("reference/weights.html#suspicion", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.unreadable": ("reference/weights.html#unreadable", "corrmatch/models/weights.py"),
+        },
+        "corrmatch.nn.contrast": {
+            "corrmatch.nn.contrast.ClassQueue": ("reference/contrast.html#classqueue", "corrmatch/nn/contrast.py"),
+            "corrmatch.nn.contrast.ClassQueue.__init__": (
+                "reference/contrast.html#classqueue.__init__",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.filled": (
+                "reference/contrast.html#classqueue.filled",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.forget": (
+                "reference/contrast.html#classqueue.forget",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.lengths": (
+                "reference/contrast.html#classqueue.lengths",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.of": (
+                "reference/contrast.html#classqueue.of",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.offer": (
+                "reference/contrast.html#classqueue.offer",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.push": (
+                "reference/contrast.html#classqueue.push",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.sample": (
+                "reference/contrast.html#classqueue.sample",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.ClassQueue.take": (
+                "reference/contrast.html#classqueue.take",
+                "corrmatch/nn/contrast.py",
+            ),
+            "corrmatch.nn.contrast.info_nce": ("reference/contrast.html#info_nce", "corrmatch/nn/contrast.py"),
         },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
