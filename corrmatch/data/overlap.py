@@ -9,7 +9,7 @@ __all__ = ["GRID", "Place", "overlapping"]
 from typing import NamedTuple
 import torch
 
-# %% ../../nbs/reference/overlap.ipynb #d7efe880
+# %% ../../nbs/reference/overlap.ipynb #76cacbba
 GRID = 8  # pixels: overlapping crops lie apart by multiples of it
 
 
@@ -35,9 +35,9 @@ def overlapping(
     height = share**part  # log-uniform from the share to 1
 
     def moved(at, side, by, forward):
-        room = at, max(side - crop, 0) - at  # before it, behind it
-        forward = forward if room[forward] >= by else room[1] > room[0]
-        return at + (1 if forward else -1) * (int(min(by, room[forward])) // GRID * GRID)
+        free = at, max(side - crop, 0) - at  # before it, behind it
+        forward = forward if free[forward] >= by else free[1] > free[0]
+        return at + (1 if forward else -1) * (int(min(by, free[forward])) // GRID * GRID)
 
     y = moved(first.y, first.height, (1 - height) * crop, forward[0] < 0.5)
     x = moved(first.x, first.width, (1 - share / height) * crop, forward[1] < 0.5)

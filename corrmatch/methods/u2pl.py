@@ -22,7 +22,7 @@ from ..nn.percentile import below, percentile
 from ..settings import need
 
 
-# %% ../../nbs/methods/u2pl.ipynb #f9d7539e
+# %% ../../nbs/methods/u2pl.ipynb #20043a14
 @dataclass
 class U2PLConfig(MethodConfig):
     "Settings of U2PL."
@@ -120,9 +120,9 @@ class U2PL(CutMixTeacher):
             "unsup_contrast": zero,
         }
         if c.contrast:
-            sure = entropy <= percentile(entropy, drop, valid, clock.gather) if c.certain_anchors else kept
+            certain = entropy <= percentile(entropy, drop, valid, clock.gather) if c.certain_anchors else kept
             known = batch["labels_x"] != IGNORE
-            masks = torch.cat([known, kept & sure]), torch.cat([known & False, valid & ~kept])
+            masks = torch.cat([known, kept & certain]), torch.cat([known & False, valid & ~kept])
             labels = torch.cat([batch["labels_x"], pseudo])
             seen = torch.cat([log_p.exp(), *(t[:, None].to(log_p) for t in (labels, *masks))], 1)
             terms["unsup_contrast"] = self.compare(features, against, seen, clock)
