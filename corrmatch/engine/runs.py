@@ -55,7 +55,8 @@ def open_run(
     holds_run = (folder / "config.json").exists()
     if resume and not holds_run:
         raise FileNotFoundError(
-            f"--resume: no run in {folder} (no config.json there); check the name or start without --resume"
+            f"--resume: no run in {folder} (no config.json there); check the name or start without --resume; "
+            "several machines need an --out that all of them see"
         )
     if not resume and holds_run:
         raise FileExistsError(f"{folder} already holds a run; continue it with --resume, or choose another --name")

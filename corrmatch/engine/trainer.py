@@ -245,10 +245,10 @@ def make_context(
             raise ValueError(
                 f"{run} was made with other settings: {'; '.join(lines)}. Use the same ones, or another --name"
             )
-    if dist.main:
-        open_data(config, progress)  # one of us reads all files
-    dist.wait()
-    folder, split = open_data(replace(config, data=replace(config.data, check=False)))
+    with warnings.catch_warnings():
+        if not dist.main:
+            warnings.simplefilter("ignore")  # process 0 says it for all
+        folder, split = open_data(config, progress and dist.main)  # each reads all files: nobody waits for another
     if labels:
         split = replace(split, unlabelled=[id for id in split.unlabelled if id in labels])
     if config.method.views.unlabelled and not split.unlabelled:

@@ -13,6 +13,7 @@ __all__ = [
     "read_file",
     "read_state",
     "suspicion",
+    "deep_stem_state",
     "imagenet_state",
     "load_weights",
 ]
@@ -184,20 +185,35 @@ def suspicion(own: dict, state: dict) -> str:
 
 # %% ../../nbs/reference/weights.ipynb #ca09d32b
 #| code-fold: true
+def deep_stem_state(depth: str) -> dict:
+    "ImageNet weights of timm for a ResNet with the deep stem; the names are the encoder's."
+    try:
+        import timm
+    except ImportError:
+        raise ValueError("ImageNet weights for stem='deep' come through timm: pip install 'corrmatch[timm]'") from None
+    name = f"{depth}s.gluon_in1k"
+    if name not in timm.list_pretrained("resnet*s.gluon_in1k"):
+        raise ValueError(f"there are no ImageNet weights for {depth} with stem='deep': choose resnet50 or resnet101")
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:
+        raise OSError(
+            f"timm's {name} cannot be fetched ({' '.join(str(error).split())[:200]}): download it elsewhere and give "
+            "the file instead of 'imagenet'"
+        ) from None
+
+
 def imagenet_state(backbone: nn.Module) -> dict:
-    "ImageNet weights for an encoder: torchvision's (version 1), downloaded once, or those that the encoder knows."
+    "ImageNet weights for an encoder: torchvision's (version 1), timm's for the deep stem, or those that it knows."
     if hasattr(backbone, "pretrained_state"):
         return backbone.pretrained_state()
-    if getattr(backbone, "stem", None) != "plain":
-        raise ValueError(
-            "torchvision's ImageNet weights have the plain 7x7 stem, this encoder has not: use "
-            "stem='plain', or give the file of a pretrained encoder like this one"
-        )
     if backbone.width != 64 or not isinstance(backbone.depth, str):
         raise ValueError(
             f"torchvision has ImageNet weights for {', '.join(ENCODERS)} of width 64, not for "
             f"{backbone.depth} of width {backbone.width}"
         )
+    if backbone.stem == "deep":
+        return deep_stem_state(backbone.depth)
     weights = get_model_weights(backbone.depth).IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=True, check_hash=True)

@@ -230,6 +230,7 @@ def cityscapes(
         optim=OptimConfig(lr=0.005, head_factor=1.0),
         batch=16,
         epochs=240,
+        evaluate_every=4,
         mode="sliding_window",
     )
 
