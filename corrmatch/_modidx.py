@@ -1959,6 +1959,10 @@ d = {
             ),
         },
         "corrmatch.models.weights": {
+            "corrmatch.models.weights.deep_stem_state": (
+                "reference/weights.html#deep_stem_state",
+                "corrmatch/models/weights.py",
+            ),
             "corrmatch.models.weights.difference": ("reference/weights.html#difference", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.entries": ("reference/weights.html#entries", "corrmatch/models/weights.py"),
             "corrmatch.models.weights.imagenet_state": (

@@ -39,8 +39,8 @@ from sync_norm import synchronised
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-single, evaluate, wrap, init = trainer.to_device, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
-trainer.to_device = lambda x, *args: single(x.double() if x.is_floating_point() else x, *args)
+single, evaluate, wrap, init = trainer.complete, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
+trainer.complete = lambda x: y.double() if (y := single(x)).is_floating_point() else y
 double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
 trainer.evaluate_views = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
 if options.get("sync"):
