@@ -42,8 +42,6 @@ folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 complete, evaluate, wrap, init = trainer.complete, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
 as_double = lambda x: x.double() if x.is_floating_point() else x
 trainer.complete = lambda x: as_double(complete(x))
-single, evaluate, wrap, init = trainer.complete, trainer.evaluate_views, state.wrap_ddp, CorrMatch.__init__
-trainer.complete = lambda x: y.double() if (y := single(x)).is_floating_point() else y
 double = lambda views: [item | {"image": item["image"].double()} for item in (views[i] for i in range(len(views)))]
 trainer.evaluate_views = lambda net, views, *args, **kw: evaluate(net, double(views), *args, **kw)
 if options.get("sync"):
