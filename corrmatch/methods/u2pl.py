@@ -22,7 +22,7 @@ from ..nn.percentile import below, percentile
 from ..settings import need
 
 
-# %% ../../nbs/methods/u2pl.ipynb #20043a14
+# %% ../../nbs/methods/u2pl.ipynb #1388b199
 @dataclass
 class U2PLConfig(MethodConfig):
     "Settings of U2PL."
