@@ -31,6 +31,9 @@ from reproduction.paper import TABLES
 
 ROWS = {
     "supervised": "labelled_only",
+    "Mean Teacher": "mean_teacher",
+    "CutMix-Seg": "cutmix_seg",
+    "AugSeg": "augseg",
     "FixMatch": "fixmatch",
     "UniMatch": "unimatch",
     "consistency baseline": "weak_to_strong",
