@@ -187,6 +187,7 @@ FORMS = {  # of a term, where its entry in the glossary has another form than th
     "Rank": r"([Tt]his|[Ss]everal|[Tt]wo|[Ee]ach|[Ee]very|[Aa]ll) ranks?|rank 0",  # not: three classes by rank
     "Spread": r"[Ss]pread (of|over) (the |all )?seeds|± spread",  # not: spread over images
     "Run": r"([Aa]|[Tt]he|[Ee]ach|[Ee]very|[Oo]ne|[Ww]hole|[Rr]esumed) runs?",  # not: when lists run out
+    "Contrast": r"[Cc]ontrast (between|with|of) (pixels|features)|InfoNCE",  # not: brightness and contrast
 }
 
 
