@@ -793,6 +793,10 @@ d = {
                 "corrmatch/engine/trainer.py",
             ),
             "corrmatch.engine.trainer.find_root": ("book/trainer.html#find_root", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.living_workers": (
+                "book/trainer.html#living_workers",
+                "corrmatch/engine/trainer.py",
+            ),
             "corrmatch.engine.trainer.log_row": ("book/trainer.html#log_row", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.make_context": ("book/trainer.html#make_context", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.need_guard": ("book/trainer.html#need_guard", "corrmatch/engine/trainer.py"),

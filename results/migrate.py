@@ -19,6 +19,8 @@ def settings(old: dict) -> dict:
     "Settings as they are written today: the method has a name, and what belongs to CorrMatch lies there."
     new = json.loads(json.dumps(old))
     new["data"].pop("colours", None)
+    if new["system"]["precision"] == "float32":  # the default was called so; on a CPU both compute the same
+        new["system"]["precision"] = "tf32"
     method = new["method"]
     if "name" in method:
         return new

@@ -11,7 +11,7 @@ from corrmatch.engine.state import TrainState, training_step
 from corrmatch.models.build import ModelConfig
 from corrmatch.testing import random_batch
 
-TINY = ModelConfig("resnet50", width=8, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
+TINY = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=16, low_channels=8, weights=None)
 LIMITED = "recompile limit"
 
 
@@ -45,8 +45,7 @@ def three_steps(method, **system) -> TrainState:
     return state
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("method", ["supervised", "fixmatch", "corrmatch"])
+@pytest.mark.parametrize("method, recompute", [("fixmatch", False), ("corrmatch", True)])
 def test_every_graph_is_made_in_the_first_steps_and_scores_make_none(method, recompute, backend):
     state = three_steps(method, compile=True, recompute=recompute)
     after_three = backend.graphs
@@ -63,10 +62,9 @@ def test_every_graph_is_made_in_the_first_steps_and_scores_make_none(method, rec
     assert not [reason for reason in counters["unimplemented"] if LIMITED in reason.lower()]
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_translated_parts_compute_the_same(recompute, backend):
+def test_translated_parts_compute_the_same(backend):
     plain = three_steps("fixmatch").method.state_dict()
-    translated = three_steps("fixmatch", compile=True, recompute=recompute).method.state_dict()
+    translated = three_steps("fixmatch", compile=True, recompute=True).method.state_dict()
     assert backend.graphs and plain.keys() == translated.keys()
     for name, value in plain.items():
         torch.testing.assert_close(translated[name], value, rtol=1e-3, atol=1e-4, msg=name)

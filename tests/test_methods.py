@@ -52,8 +52,7 @@ EXCEPTIONS: dict[str, str] = {
     "gta": "unlabelled images pass through the student, behind no loss: its batch norm sees them",
 }
 # the CutMix source of the published code where it is not a second crop; the cost that a method states is with it
-SOURCES = {"ccvc": "batch", "gta": "batch", "ael": "batch"}
-SOURCES = {"ccvc": "batch", "gta": "batch", "pcr": "batch"}
+SOURCES = dict.fromkeys(("ccvc", "gta", "ael", "pcr"), "batch")
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,8 @@ def writing(path):
             getattr(error, "errno", None),
             getattr(error, "strerror", None) or error,
         )
+        if "DataLoader worker" in str(error):
+            raise  # it has nothing to do with the file
         if isinstance(error, RuntimeError):  # of torch.save, which hides the reason
             number, why = errno.ENOENT, "its folder is gone"
             if folder.is_dir():

@@ -10,6 +10,7 @@ __all__ = [
     "find_root",
     "open_data",
     "need_guard",
+    "living_workers",
     "readable_errors",
     "share_of",
     "RunContext",
@@ -132,13 +133,11 @@ def need_guard():
         raise SystemExit(1)
 
 
-def readable_errors(loader):
-    "The batches of a loader; the error of a process that loads images becomes one line."
+@contextmanager
+def living_workers():
+    "The death of a process that loads images, which may be heard of at any time, becomes one line."
     try:
-        yield from loader
-    except (ValueError, OSError) as error:
-        _, packed, message = str(error).strip().rpartition(f"\n{type(error).__name__}: ")
-        raise type(error)(message) from None if packed else error
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -146,6 +145,16 @@ def readable_errors(loader):
         if multiprocessing.get_start_method() != "fork":
             why = f"{GUARD}, if it says so above; else {why}"
         raise ChildProcessError(f"a process that loads images died ({str(error).splitlines()[0]}): {why}") from None
+
+
+def readable_errors(loader):
+    "The batches of a loader; the error of a process that loads images becomes one line."
+    with living_workers():
+        try:
+            yield from loader
+        except (ValueError, OSError) as error:
+            _, packed, message = str(error).strip().rpartition(f"\n{type(error).__name__}: ")
+            raise type(error)(message) from None if packed else error
 
 
 # %% ../../nbs/book/10_trainer.ipynb #719b33e3
@@ -596,6 +605,7 @@ def one_training(
         if writer is not None:
             stack.callback(writer.close)
         stream = context.batches(state.step)
+        stack.enter_context(living_workers())
         with tqdm(
             total=context.total, initial=state.step, desc=config.name, disable=not (progress and dist.main)
         ) as bar:
