@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 import pytest
+from corrmatch.methods import methods
 from corrmatch.testing import same
 from drills import told as record
+from test_methods import SETTINGS
 
 PROGRAM = """
 import json, os, random, signal, sys, threading, time
@@ -23,7 +25,7 @@ from corrmatch.data.toy import make_toy
 folder, kills, method = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 make_toy(f"{folder}/toy", labelled=8, unlabelled=16, val=3, size=48)
 tiny = ModelConfig("resnet18", width=4, rates=(1, 2, 3), channels=8, low_channels=4, weights=None)
-settings = method_config(method, **({"projection": 8, "num_shapes": 8, "threshold_init": 0.3} if method == "corrmatch" else {}))
+settings = method_config(method, **json.loads(sys.argv[4]))
 def config(name): return Config(name, DataConfig(f"{folder}/toy", "labelled", val="val", crop=32, check=False), tiny, settings, OptimConfig(0.01),
                                 SystemConfig("cpu"), batch=4, steps=4 * max(kills, 10), log_every=3, save_every=2, out=folder)
 
@@ -64,15 +66,21 @@ CASES = [  # CorrMatch; a teacher that follows its student; two networks
     ("corrmatch", 5),
     ("mean_teacher", 2),
     *(pytest.param(method, 20, marks=pytest.mark.slow) for method in ("corrmatch", "mean_teacher", "cps")),
+    *(
+        pytest.param(method, 2, marks=pytest.mark.slow)
+        for method in sorted({*methods()} - {"corrmatch", "mean_teacher"})
+    ),
 ]
 
 
 @pytest.mark.parametrize("method, kills", CASES)
 def test_killed_at_random_and_nothing_is_lost(tmp_path, method, kills):
     (tmp_path / "program.py").write_text(PROGRAM)
+    small = {"projection": 8, "num_shapes": 8, "threshold_init": 0.3}
+    settings = json.dumps(small if method == "corrmatch" else SETTINGS.get(method, {}))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "program.py", str(tmp_path), str(kills), method],
+        [sys.executable, "program.py", str(tmp_path), str(kills), method, settings],
         cwd=tmp_path,
         capture_output=True,
         text=True,
