@@ -57,3 +57,23 @@ def test_what_cannot_be_imported_is_named_each_time(body, message, tmp_path, mon
 def test_an_unknown_method_says_how_one_is_brought():
     status, _, err = command_line("train toy --method zzzz --dry-run")
     assert status == 2 and base.PLUGINS in err
+
+
+def test_two_files_cannot_bring_one_name(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text(BODY)
+    monkeypatch.setenv(base.PLUGINS, f"{tmp_path}/one.py,{tmp_path}/two.py")
+    status, _, err = command_line("methods")
+    assert status == 2 and "two.py" in err and "there is a method 'brought' already: one.Brought" in err
+
+
+def test_settings_belong_to_one_method(tmp_path, monkeypatch):
+    (tmp_path / "shared.py").write_text(
+        "from corrmatch.methods import register\nfrom corrmatch.methods.fixmatch import FixMatch\n\n"
+        "@register\nclass Mine(FixMatch):\n    name = 'mine'\n"
+    )
+    monkeypatch.setenv(base.PLUGINS, str(tmp_path / "shared.py"))
+    status, _, err = command_line("methods")
+    assert status == 2 and "its Config FixMatchConfig belongs to the method 'fixmatch' already" in err
+    monkeypatch.delenv(base.PLUGINS)
+    assert methods()["fixmatch"].Config.name == "fixmatch" and "mine" not in methods()

@@ -268,8 +268,15 @@ def register(method: type[Method]) -> type[Method]:
     "Make a method known by its name; its settings learn the name, too."
     if not method.name or method.Config is MethodConfig:
         raise ValueError(f"{method.__name__} needs a name and a Config of its own (a subclass of MethodConfig)")
-    if (known := _METHODS.get(method.name)) and known.__qualname__ != method.__qualname__:
-        raise ValueError(f"there is a method {method.name!r} already: {known.__name__}")
+    if known := _METHODS.get(method.name):  # a page, or a module that is read again, may define its own once more
+        again = method.__module__ in ("__main__", known.__module__) or known.__module__ == "__main__"
+        if known.__qualname__ != method.__qualname__ or not again:
+            raise ValueError(f"there is a method {method.name!r} already: {known.__module__}.{known.__name__}")
+    if owner := next((m for m in _METHODS.values() if m.Config is method.Config and m.name != method.name), None):
+        raise ValueError(
+            f"{method.__name__}: its Config {method.Config.__name__} belongs to the method {owner.name!r} already; "
+            "give it a subclass of its own"
+        )
     method.Config.name = method.name
     _METHODS[method.name] = method
     return method
