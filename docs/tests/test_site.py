@@ -38,7 +38,7 @@ def test_a_page_is_whole(site, watch, name):
         page.locator(".download-notebook a.download").click()
     found["the download is another file"] = (
         Path(download.value.path()).read_bytes() != (ROOT / "nbs" / f"{name}.ipynb").read_bytes()
-        or download.value.suggested_filename != f"{name}.ipynb"
+        or download.value.suggested_filename != f"{Path(name).name}.ipynb"
     )
     page.emulate_media(color_scheme="dark")
     found["dark"] = w.complaints(only=["color-contrast"])
