@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 from fastcore.docments import docments
 from nbformat.v4 import new_markdown_cell
+from pages import minutes, only_setup
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS, PACKAGE = ROOT / "nbs", "corrmatch"
@@ -41,7 +42,7 @@ def parts() -> dict[str, list[str]]:
         for caption, folder in PARTS.items()
     }
     found = {caption: sorted(names, key=lambda n: not n.endswith("index")) for caption, names in found.items() if names}
-    return found | {"Words": ["glossary"]}
+    return found | {"Glossary": ["glossary"]}
 
 
 def dotted(name: str) -> str:
@@ -106,14 +107,6 @@ def api(source: str, module: str, patched: dict, seen: set) -> str:
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def only_imports(source: str) -> bool:
-    "Whether a cell holds imports and nothing else."
-    try:
-        return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
-    except SyntaxError:
-        return False
-
-
 def tag(cell, *names):
     cell.metadata["tags"] = sorted({*cell.metadata.get("tags", []), *names})
 
@@ -121,7 +114,7 @@ def tag(cell, *names):
 def rewrite(nb, docname: str, patched: dict):
     "Turn one notebook, in place, from nbdev's spelling into MyST-NB's."
     nb.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    cells, module, seen, heading = [], None, set(), docname
+    cells, module, seen, heading, length = [], None, set(), docname, minutes(nb.cells)
     for cell in nb.cells:
         if cell.cell_type != "code":
             if found := HEADING.findall(cell.source):
@@ -138,13 +131,14 @@ def rewrite(nb, docname: str, patched: dict):
             if target and (found := api(cell.source, target, patched, seen)):
                 cells.append(new_markdown_cell(f"````{{eval-rst}}\n{found}\n````"))
                 tag(cell, "hide-input")
-            elif only_imports(cell.source):
-                tag(cell, "hide-input")
-                look["code_prompt_show"], look["code_prompt_hide"] = "Show the imports", "Hide the imports"
         if marks.get("echo") == "false":
             tag(cell, "remove-input")
         elif marks.get("code-fold") == "true":
             tag(cell, "hide-input")
+        elif only_setup(cell.source):
+            tag(cell, "hide-input")
+            if "import " in cell.source:
+                look["code_prompt_show"], look["code_prompt_hide"] = "Show the imports", "Hide the imports"
         if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})):
             look["image"] = {"alt": marks.get("fig-alt") or f"Picture in the section “{re.sub(r'[`*$]', '', heading)}”"}
         if look:
@@ -153,8 +147,9 @@ def rewrite(nb, docname: str, patched: dict):
     name = docname.rsplit("/", 1)[-1]
     glossary = "../" * docname.count("/") + "glossary.ipynb"
     words = "" if name == "glossary" else f" A word that is new? [Glossary]({glossary})."
+    time = f"Reading time: {length} minutes. " if length > 1 and docname != "index" else ""
     link = new_markdown_cell(
-        f":::{{container}} download-notebook\n{{download}}`Download this notebook "
+        f":::{{container}} download-notebook\n{time}{{download}}`Download this notebook "
         f"<{name}.ipynb>`, or open them all with `make lab`.{words}\n:::"
     )
     cells.insert(1 if docname != "index" else len(cells), link)

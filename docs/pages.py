@@ -3,6 +3,7 @@
 python docs/pages.py [--pictures]
 """
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -10,31 +11,44 @@ import nbformat
 
 NBS = Path(__file__).resolve().parents[1] / "nbs"
 WORDS, LINES = 200, 15  # read in a minute: words of prose, lines of code
+SETTINGS = {"torch.set_num_threads", "plt.rcParams.update", "pd.set_option", "warnings.filterwarnings", "pipeline"}
 UNREAD = re.compile(
     r"^#\|\s*(hide\b|code-fold:\s*true|echo:\s*false)", re.M
 )  # cells whose code the site leaves out or folds
 
 
-def only_imports(source: str) -> bool:
-    "Whether a cell holds imports and nothing else: the site folds it."
-    lines = re.sub(r"#[^\n]*|\([^()]*\)", "", source).split("\n")
-    return all(not line.strip() or line.startswith(("import ", "from ")) for line in lines)
+def only_setup(source: str) -> bool:
+    "Whether a cell holds imports, settings of libraries and the picture of the pipeline, and nothing else: it is folded."
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a cell with IPython magic
+        return False
+    imports = lambda node: isinstance(node, (ast.Import, ast.ImportFrom))
+    setting = lambda node: isinstance(node, ast.Expr) and ast.unparse(node).split("(")[0] in SETTINGS
+    return all(imports(node) or setting(node) for node in body)
+
+
+def minutes(cells: list) -> int:
+    "Minutes to read a page; hidden and folded cells are not read."
+    shown = [c for c in cells if not UNREAD.search(c.source)]
+    prose = " ".join(re.sub(r"\]\([^)]*\)|\$[^$]*\$", " ", c.source) for c in shown if c.cell_type == "markdown")
+    code = [c.source for c in shown if c.cell_type == "code" and not only_setup(c.source)]
+    lines = sum(bool(line.strip()) for source in code for line in source.splitlines())
+    return round(len(re.findall(r"\w+", prose)) / WORDS + lines / LINES)
 
 
 def facts(path: Path) -> dict:
-    "What a page holds; hidden and folded cells are not read."
+    "What a page holds."
     cells = nbformat.read(path, 4).cells
     shown = [c for c in cells if not UNREAD.search(c.source)]
-    prose = " ".join(re.sub(r"\]\([^)]*\)|\$[^$]*\$", " ", c.source) for c in shown if c.cell_type == "markdown")
-    code = [c for c in shown if c.cell_type == "code" and not only_imports(c.source)]
-    lines = sum(bool(line.strip()) for c in code for line in c.source.splitlines())
+    code = [c for c in shown if c.cell_type == "code" and not only_setup(c.source)]
     alts = [
         (re.findall(r"^#\|\s*fig-alt:\s*(.+)$", c.source, re.M) or ["no description"])[0]
         for c in cells
         if c.cell_type == "code" and any(k.startswith("image/") for o in c.outputs for k in o.get("data", {}))
     ]
     return {
-        "minutes": round(len(re.findall(r"\w+", prose)) / WORDS + lines / LINES),
+        "minutes": minutes(cells),
         "cells": len(cells),
         "prose": f"{1 - len(code) / len(shown):.0%}",
         "KB": path.stat().st_size // 1024,
@@ -43,8 +57,8 @@ def facts(path: Path) -> dict:
 
 
 def total(name: str, found: list[dict]) -> str:
-    minutes, cells, size = (sum(f[key] for f in found) for key in ("minutes", "cells", "KB"))
-    return f"{name:32}{minutes:8}{cells:7}{'':7}{size:6}{sum(len(f['pictures']) for f in found):10}"
+    length, cells, size = (sum(f[key] for f in found) for key in ("minutes", "cells", "KB"))
+    return f"{name:32}{length:8}{cells:7}{'':7}{size:6}{sum(len(f['pictures']) for f in found):10}"
 
 
 if __name__ == "__main__":

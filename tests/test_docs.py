@@ -88,7 +88,7 @@ def test_the_side_bar_lists_the_pages_in_reading_order(site):
     book = [page for page in listed if page.startswith("book/")]
     assert book == sorted(book) and listed[1 + len(book)] == "methods/index"
     captions = re.findall(r'<p class="caption"[^>]*><span class="caption-text">([^<]+)<', html)
-    assert captions == ["Start", "Book", "Methods", "How-to", "Paper", "Reference", "Words"]
+    assert captions == ["Start", "Book", "Methods", "How-to", "Paper", "Reference", "Glossary"]
 
 
 def test_every_link_within_the_site_resolves(site, parsed):

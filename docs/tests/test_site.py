@@ -8,7 +8,7 @@ SITE, PAGES = ROOT / "docs" / "_build" / "html", [name(p) for p in notebooks()]
 each = pytest.mark.parametrize("name", PAGES)
 RAW = r"""() => { const out = [], walk = document.createTreeWalker(document.querySelector('article'), NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) { const n = walk.currentNode;
-    if (!n.parentElement.closest('pre, code, script, style, mjx-container') && /\$\$|\\\(|\\\[|\\(frac|sum|tau|begin)/.test(n.data)) out.push(n.data.slice(0, 80)) }
+    if (!n.parentElement.closest('pre, code, script, style, mjx-container') && /\$\$|\$[a-z\\][^$\n]{0,40}\$|\\\(|\\\[|\\(frac|sum|tau|begin)/.test(n.data)) out.push(n.data.slice(0, 80)) }
   return out }"""
 UNRENDERED = (
     "() => [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container') || "
@@ -38,7 +38,7 @@ def test_a_page_is_whole(site, watch, name):
         page.locator(".download-notebook a.download").click()
     found["the download is another file"] = (
         Path(download.value.path()).read_bytes() != (ROOT / "nbs" / f"{name}.ipynb").read_bytes()
-        or download.value.suggested_filename != f"{name}.ipynb"
+        or download.value.suggested_filename != f"{Path(name).name}.ipynb"
     )
     page.emulate_media(color_scheme="dark")
     found["dark"] = w.complaints(only=["color-contrast"])
