@@ -2533,6 +2533,7 @@ d = {
             "corrmatch.testing.Trap.__init__": ("reference/testing.html#trap.__init__", "corrmatch/testing.py"),
             "corrmatch.testing.Trap.__reduce__": ("reference/testing.html#trap.__reduce__", "corrmatch/testing.py"),
             "corrmatch.testing._message": ("reference/testing.html#_message", "corrmatch/testing.py"),
+            "corrmatch.testing.as_jpeg": ("reference/testing.html#as_jpeg", "corrmatch/testing.py"),
             "corrmatch.testing.bytes_of": ("reference/testing.html#bytes_of", "corrmatch/testing.py"),
             "corrmatch.testing.command_line": ("reference/testing.html#command_line", "corrmatch/testing.py"),
             "corrmatch.testing.image_forwards": ("reference/testing.html#image_forwards", "corrmatch/testing.py"),

@@ -16,6 +16,7 @@ __all__ = [
     "tiny_method",
     "image_forwards",
     "command_line",
+    "as_jpeg",
     "bytes_of",
     "Trap",
     "Page",
@@ -230,6 +231,23 @@ def command_line(
         except SystemExit as stop:
             status = stop.code or 0
     return status, out.getvalue(), err.getvalue()
+
+
+# %% ../nbs/reference/testing.ipynb #asjpeg01
+def as_jpeg(
+    fig,  # of matplotlib; it is closed
+    quality: int = 50,  # of the JPEG, up to 95
+    dpi: int = 100,
+    **options,  # of matplotlib's savefig
+):  # IPython's image: what a cell shows as its last line
+    "A figure with photographs in it, small on disk."
+    from IPython.display import Image as Shown
+    from matplotlib import pyplot as plt
+
+    file = io.BytesIO()
+    fig.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality}, **options)
+    plt.close(fig)
+    return Shown(file.getvalue(), format="jpeg")
 
 
 # %% ../nbs/reference/testing.ipynb #06eee8f2

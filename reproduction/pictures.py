@@ -1,19 +1,22 @@
 """Figures 3, 4, 6 and 9 of the paper, drawn from a run: what a shape does, and what pseudo labels look like"""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from corrmatch.engine.config import Config
 from corrmatch.methods.corrmatch.correlation import draw_positions
 from corrmatch.methods.corrmatch.method import CorrMatch, correlation_row, explain
 from corrmatch.data.check import Classes
+from corrmatch.data.splits import write_ids
 from corrmatch.engine.evaluation import middle
 from corrmatch.viz.palette import class_legend, colour, show_images
 from corrmatch.viz.inspect import largest_object
 from corrmatch.methods.corrmatch.propagation import propagate_regions
-from corrmatch.engine.results import load_method, validation_views
+from corrmatch.engine.results import load_method, need_classes, validation_views
 from corrmatch.viz.inspect import heat
 from corrmatch.engine.runs import read_log
 from corrmatch.data.views import EvaluationViews, denormalise
@@ -37,11 +40,13 @@ class Opened(NamedTuple):
 
 
 def opened(
-    run,  # run folder
+    run,  # run folder; or an opened one, which is returned
     root=None,  # another place of its dataset
     which="last",  # last or best checkpoint
 ) -> Opened:
     "Open a run of CorrMatch; one without threshold or map is an error."
+    if isinstance(run, Opened):
+        return run
     method, classes, config = load_method(run, which)
     if not isinstance(method, CorrMatch):
         raise ValueError(
@@ -72,6 +77,46 @@ def with_map(
             "give a run of CorrMatch first"
         )
     return o
+
+
+FIXTURES = Path(__file__).parents[1] / "nbs" / "fixtures"
+
+
+def photographs(
+    out,  # folder to write
+    name="voc_animals",  # a network that comes with the package: its classes
+) -> Path:  # the same
+    "The photographs that ship with the project, and two of them side by side, as a dataset with masks drawn by hand."
+    out, (_, classes, _) = Path(out), load_method(name)
+    both = lambda file: [Image.open(FIXTURES / f"{file}.jpg").convert("RGB"), Image.open(FIXTURES / f"{file}_mask.png")]
+    pairs = {"corgi": both("dog1"), "shepherd": both("dog2"), "cat": [i.crop((0, 0, 300, 300)) for i in both("photo")]}
+    halves = [
+        [np.asarray(i.resize((200, 200), 0 if k else 3)) for k, i in enumerate(pairs[n])] for n in ("cat", "shepherd")
+    ]
+    pairs["cat_and_shepherd"] = [Image.fromarray(np.hstack(sides)) for sides in zip(*halves)]
+    for kind, images in zip(("JPEGImages", "SegmentationClass"), zip(*pairs.values())):
+        (out / kind).mkdir(parents=True)
+        for id, image in zip(pairs, images):
+            image.save(out / kind / f"{id}.png")
+    colours = (" ".join(map(str, (n, *rgb))) for n, rgb in zip(classes.names, classes.palette))
+    (out / "classes.txt").write_text("\n".join(colours) + "\n", encoding="utf-8")
+    write_ids(out / "labelled.txt", ["cat", "corgi"])
+    write_ids(out / "unlabelled.txt", ["cat_and_shepherd", "shepherd"])
+    write_ids(out / "val.txt", ["corgi", "shepherd", "cat_and_shepherd"])
+    return out
+
+
+def packaged(
+    root,  # a dataset as `photographs` writes it: labelled.txt, unlabelled.txt, val.txt, and classes.txt of the network
+    name="voc_animals",  # a network that comes with the package
+) -> Opened:
+    "A network that comes with the package, ready to look at images that it was not trained on."
+    method, classes, config = load_method(name)
+    lists = {kind: str(Path(root) / f"{kind}.txt") for kind in ("labelled", "unlabelled", "val")}
+    config = replace(config, batch=2, data=replace(config.data, root=str(root), **lists))
+    views = validation_views(config)
+    need_classes(classes, views.folder)
+    return Opened(method, classes, config, method.confident_at, views)
 
 
 class Panel(NamedTuple):
@@ -193,7 +238,7 @@ def most_telling(
 
 
 def fig3(
-    runs,  # run folders; the first is drawn
+    runs,  # run folders, or what `packaged` returns; the first is drawn
     root=None,
     which="last",
     among: int = 8,  # validation images to choose from

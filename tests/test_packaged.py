@@ -11,8 +11,9 @@ from corrmatch.data.toy import make_toy
 from corrmatch.engine.results import load_method, packaged_runs
 from corrmatch.engine.runs import load_checkpoint
 from corrmatch.engine.trainer import train
+from corrmatch.methods.corrmatch.method import correlation_row, explain
 from corrmatch.recipes.published import toy
-from reproduction import pack, search
+from reproduction import pack, pictures, search
 from reproduction.runs import change
 from test_reproduction import SMALL
 
@@ -31,6 +32,21 @@ def test_a_dataset_of_the_same_name_is_no_run(tmp_path, monkeypatch):
 def test_the_packaged_file_holds_no_place_of_a_machine():
     text = packaged_runs()["voc_animals"].read_bytes()
     assert len(text) < 9e6 and b"/work" not in text and b"/home" not in text and b"optimizers" not in text
+
+
+def test_the_packaged_file_holds_the_map_too(tmp_path):
+    "Projection, w1, w2 and the threshold: pages draw regions from it without a run. Untrained, a third of a row lies on the dog."
+    pytest.importorskip("timm")
+    o = pictures.packaged(pictures.photographs(tmp_path / "photographs"))
+    assert o.views.ids == ["corgi", "shepherd", "cat_and_shepherd"] and 0.5 < o.tau < 0.95
+    assert o.tau != o.config.method.threshold_init
+    image, truth = o.pair(1)
+    assert image.shape[1:] == truth.shape == (320, 320) and set(truth.unique().tolist()) == {0, 3, 255}
+    row = correlation_row(o.method, image, 220, 190)  # a pixel of the dog
+    on_dog = torch.nn.functional.adaptive_avg_pool2d((truth == 3).float()[None], row.shape)[0]
+    assert torch.allclose(row.sum(), torch.tensor(1.0)) and (row * on_dog).sum() > 0.7
+    e = explain(o.method, image)
+    assert e["mask"].sum() > e["confident"].sum() > 0.5 * truth.numel()
 
 
 @pytest.mark.filterwarnings("ignore:.*no validation mask holds", "ignore:.*both unlabelled and validation")
