@@ -6,10 +6,14 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from frame import ROOT
 
 sys.path.insert(0, str(ROOT))
 from corrmatch.data.toy import make_toy
+from corrmatch.engine.processes import processes
+from corrmatch.engine.state import TrainState, training_step
+from corrmatch.engine.trainer import to_device
 from benchmarks import gpu, pack, steps
 
 
@@ -45,6 +49,27 @@ def test_a_tiny_measurement(tmp_path, capsys):
     assert 2 < two["flops"] / one["flops"] <= 3 and two["memory"] > 1.5 * one["memory"]
     assert two["parameters"] == one["parameters"] and table.loc["supervised", "flops / supervised"] == 1
     assert "written" in capsys.readouterr().out
+
+
+class Crossings(TorchFunctionMode):
+    "Counts calls that hand values of a tensor to the host."
+
+    NAMES = ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "nonzero")
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") in self.NAMES
+        return function(*args, **kwargs or {})
+
+
+def test_a_whole_step_of_corrmatch_waits_twice_at_most(tmp_path):
+    c = steps.settings("toy", "corrmatch", 33, 2)
+    batch = {k: to_device(v, torch.device("cpu"), False) for k, v in steps.first_batch(c, tmp_path / "a").items() if torch.is_tensor(v)}
+    with processes("cpu") as dist:
+        state = TrainState(c, 6, dist, load=False)
+        with Crossings() as python, steps.Launches() as launched:
+            training_step(state, batch, c, total=10, dist=dist)
+    assert 0 < python.count <= 2 and launched.waits <= 2
 
 
 def test_a_mistyped_method_is_refused(capsys):
