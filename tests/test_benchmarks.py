@@ -6,11 +6,15 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from frame import ROOT
 
 sys.path.insert(0, str(ROOT))
 from corrmatch.data.toy import make_toy
-from benchmarks import gpu, pack, steps
+from corrmatch.engine.processes import processes
+from corrmatch.engine.state import TrainState, training_step
+from corrmatch.engine.trainer import to_device
+from benchmarks import counts, gpu, loading, pack, steps
 
 
 def test_operations_and_waits_are_counted_by_hand():
@@ -47,10 +51,63 @@ def test_a_tiny_measurement(tmp_path, capsys):
     assert "written" in capsys.readouterr().out
 
 
+class Crossings(TorchFunctionMode):
+    "Counts calls that hand values of a tensor to the host."
+
+    NAMES = ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "nonzero")
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") in self.NAMES
+        return function(*args, **kwargs or {})
+
+
+def test_a_whole_step_of_corrmatch_waits_twice_at_most(tmp_path):
+    c = steps.settings("toy", "corrmatch", 33, 2)
+    batch = {
+        k: to_device(v, torch.device("cpu"), False)
+        for k, v in steps.first_batch(c, tmp_path / "a").items()
+        if torch.is_tensor(v)
+    }
+    with processes("cpu") as dist:
+        state = TrainState(c, 6, dist, load=False)
+        with Crossings() as python, steps.Launches() as launched:
+            training_step(state, batch, c, total=10, dist=dist)
+    assert 0 < python.count <= 2 and launched.waits <= 2
+
+
 def test_a_mistyped_method_is_refused(capsys):
     with pytest.raises(SystemExit):
         steps.main(["--methods", "fixmach"])
     assert "fixmach" in capsys.readouterr().err
+
+
+def test_loading_is_recorded_with_and_without_the_fast_resize(tmp_path, capsys):
+    out = tmp_path / "loading.csv"
+    loading.main(["--items", "2", "--sizes", "80x60.jpg:33", "64x48.png:33", "--out", str(out)])
+    rows = pd.read_csv(out)
+    assert list(rows.format) == ["jpg", "jpg", "png", "png"] and list(rows.fast_resize) == [False, True] * 2
+    assert (rows.cpu_seconds > 0).all() and ((rows.images_per_second * rows.cpu_seconds - 2).abs() < 0.01).all()
+    assert "written" in capsys.readouterr().out
+
+
+def test_counts_of_a_recipe_on_the_meta_device(tmp_path):
+    out = tmp_path / "counts.csv"
+    counts.main(["--recipes", "voc_classic_92", "voc_classic_183", "--crop", "33", "--out", str(out)])
+    one, other = pd.read_csv(out).to_dict("records")
+    assert (one["steps"], one["precision"], one["batch"]) == (52_400, "tf32", 16) and other["flops"] == one["flops"]
+    assert one["flops"] < one["flops_recomputed"] < 4 / 3 * one["flops"]  # one forward pass of the encoder more
+    assert one["kept_recomputed"] < one["kept"]
+
+
+def test_kept_bytes_of_a_meta_network_are_those_of_a_real_one():
+    kept = {}
+    for device in ("cpu", "meta"):
+        layer = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Sigmoid()).to(device)
+        with counts.Kept(layer) as found:
+            layer(torch.ones(8, 4, device=device)).square()  # keeps the input, and the result of the sigmoid
+        kept[device] = found.bytes
+    assert kept == {"cpu": 256, "meta": 256}
 
 
 # What is owed from a GPU, rehearsed

@@ -27,7 +27,7 @@ def launches(images, shapes=128):
 
 def test_launches_do_not_depend_on_the_images():
     counts = {images: len(launches(images)) for images in (1, 4, 16)}
-    assert len(set(counts.values())) == 1 and counts[16] <= 700, counts
+    assert len(set(counts.values())) == 1 and counts[16] <= 540, counts
 
 
 def test_nothing_waits_for_the_device():

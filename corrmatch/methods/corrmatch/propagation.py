@@ -62,13 +62,14 @@ def propagate_regions_reference(
 #| code-fold: true
 def _patterns(
     shapes: Tensor,  # (B,S,N) bool
-    bits: Tensor,  # (8,1) uint8: 1, 2, 4, ..., 128
 ) -> Tensor:  # (B,S/8,N) uint8
-    "Which of eight shapes each pixel lies in, as the bits of a byte."
-    return torch.stack(
-        [(eight.view(torch.uint8) * bits[: eight.shape[1]]).sum(1, dtype=torch.uint8) for eight in shapes.split(8, 1)],
-        1,
-    )
+    "Which of eight shapes each pixel lies in, as the bits of a byte: twos, fours, eights."
+    if missing := -shapes.shape[1] % 8:
+        shapes = F.pad(shapes, (0, 0, 0, missing))
+    patterns = shapes.view(torch.uint8)
+    for weight in (2, 4, 16):
+        patterns = torch.add(patterns[:, ::2], patterns[:, 1::2], alpha=weight)
+    return patterns
 
 
 def _sizes(
@@ -143,28 +144,29 @@ def propagate_regions(
     threshold = _check_regions(shapes, labels, confident, threshold)
     if not shapes.numel():
         return labels.clone(), confident.clone()
-    K1 = 1 + (num_classes or _count_classes(labels))
-    bits = 2 ** torch.arange(8, dtype=torch.uint8, device=labels.device)[:, None]  # (8,1)
-    inside = (torch.arange(256, dtype=torch.uint8, device=labels.device) & bits) > 0  # (8,256)
-    patterns, counted = _patterns(shapes.flatten(2), bits), confident.flatten(1)  # (B,S/8,N), (B,N)
-    need = _votes_needed(*_sizes(patterns, counted, inside), threshold)  # (B,S), filled up to eights
-    votes = F.pad(need.T[:, :, None] - 1, (0, K1 - 1)).int()  # (S,B,K+1): those of the null class
-    inside = inside.repeat_interleave(K1, 1)  # (8,G) for the groups: pattern, then label
-    outside = ~inside * K1
-    first = torch.arange(256 * K1, device=labels.device).expand(len(labels), -1) % K1  # (B,G)
-    group_pixels = votes.new_zeros(patterns.shape[1], len(labels), 256 * K1)  # (S/8,B,G) confident pixels of each group
-    now, counted, winners = labels.flatten(1) + 1, counted.int(), []
-    for pattern, eight, pixels in zip(patterns.unbind(1), votes.split(8), group_pixels):
-        group, groups = torch.add(now, pattern, alpha=K1), first
+    K = num_classes or _count_classes(labels)
+    inside = (torch.arange(256, device=labels.device) >> torch.arange(8, device=labels.device)[:, None]) % 2 > 0
+    patterns, counted = _patterns(shapes.flatten(2)), confident.flatten(1)  # (B,S/8,N), (B,N)
+    need = _votes_needed(*_sizes(patterns, counted, inside), threshold).T  # (S,B), filled up to eights
+    votes = F.pad(need[:, :, None] - 1, (0, K + 1)).int()  # (S,B,K+2): null class, classes, null class
+    votes[:, :, -1] = need
+    inside = inside.repeat_interleave(K, 1)  # (8,G) for the groups: pattern, then label
+    group_labels = torch.arange(K, device=labels.device).repeat(len(votes) // 8, len(labels), 256)  # (S/8,B,G)
+    group_pixels = votes.new_zeros(group_labels.shape)  # confident ones
+    now, counted, lowers = labels.flatten(1), counted.int(), []
+    for pattern, eight, groups, pixels in zip(patterns.unbind(1), votes.split(8), group_labels, group_pixels):
+        group = torch.add(now, pattern, alpha=K)
         per_class = pixels.scatter_add_(1, group, counted)[:, None] * inside  # (B,8,G)
-        for added, count, beyond in zip(per_class.unbind(1), eight, outside):
-            winner = count.scatter_add_(1, groups, added).argmax(1, keepdim=True)  # (B,1) k*, Eq. 8, 9
-            groups = torch.where(winner > beyond, winner, groups)  # Eq. 10
-            winners.append(winner)
+        for bit, (added, count) in enumerate(zip(per_class.unbind(1), eight)):
+            count[:, 1:].scatter_add_(1, groups, added)  # Eq. 9
+            bounds = count.unfold(1, K + 1, 1).argmax(2)[:, :, None, None]  # (B,2,1,1), Eq. 8
+            lower, upper = bounds.unbind(1)
+            groups.view(len(groups), -1, 2, K << bit)[:, :, 1].clamp_(lower, upper)  # Eq. 10
+            lowers.append(lower)
         now = groups.gather(1, group)
-    accepted = ((torch.cat(winners, 1) > 0).unflatten(1, (-1, 8)) * bits[:, 0]).sum(2, dtype=torch.uint8)  # (B,S/8)
-    mask = confident | ((patterns & accepted[:, :, None]) > 0).any(1).view_as(confident)
-    return (now - 1).view_as(labels), mask
+    accepted = _patterns(torch.cat(lowers, 1) > 0)  # (B,S/8,1)
+    mask = confident | ((patterns & accepted) > 0).any(1).view_as(confident)
+    return now.view_as(labels), mask
 
 
 def _count_classes(labels: Tensor) -> int:

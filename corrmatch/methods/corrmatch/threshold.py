@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 # %% ../../../nbs/book/08_threshold.ipynb #b07054b6
+import math
 import torch
 from torch import Tensor
 
@@ -59,11 +60,11 @@ def class_maxima(
 def present(
     maxima: Tensor,  # (K,) from class_maxima
 ) -> Tensor:  # (number of classes present,) float64, on the CPU
-    "The maxima of the classes that occur."
-    maxima = maxima.cpu().double()
-    if maxima.isnan().any():
+    "The maxima of the classes that occur; a step's only wait for the device."
+    values = maxima.tolist()
+    if any(map(math.isnan, values)):
         raise FloatingPointError("the logits of the weakly augmented view hold NaN: the threshold cannot be updated")
-    return maxima[maxima > -torch.inf]
+    return torch.tensor([value for value in values if value > -math.inf], dtype=torch.float64)
 
 
 # %% ../../../nbs/book/08_threshold.ipynb #15fd6851
