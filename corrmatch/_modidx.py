@@ -2611,6 +2611,7 @@ d = {
             "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
         },
         "corrmatch.viz.diagram": {
+            "corrmatch.viz.diagram._label_place": ("reference/diagram.html#_label_place", "corrmatch/viz/diagram.py"),
             "corrmatch.viz.diagram._wrapped": ("reference/diagram.html#_wrapped", "corrmatch/viz/diagram.py"),
             "corrmatch.viz.diagram.legend_handles": (
                 "reference/diagram.html#legend_handles",
