@@ -1010,6 +1010,10 @@ d = {
                 "methods/template.html#method.supervised",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Method.supervised_alone": (
+                "methods/template.html#method.supervised_alone",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.MethodConfig": ("methods/template.html#methodconfig", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.MethodConfig.__post_init__": (
                 "methods/template.html#methodconfig.__post_init__",
@@ -1954,6 +1958,31 @@ d = {
             ),
         },
         "corrmatch.models.base": {
+            "corrmatch.models.base.MeanOf": ("reference/segmenter.html#meanof", "corrmatch/models/base.py"),
+            "corrmatch.models.base.MeanOf.__init__": (
+                "reference/segmenter.html#meanof.__init__",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.compile_parts": (
+                "reference/segmenter.html#meanof.compile_parts",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.decode": (
+                "reference/segmenter.html#meanof.decode",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.encoder_parameters": (
+                "reference/segmenter.html#meanof.encoder_parameters",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.forward": (
+                "reference/segmenter.html#meanof.forward",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.set_recompute": (
+                "reference/segmenter.html#meanof.set_recompute",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter": ("reference/segmenter.html#segmenter", "corrmatch/models/base.py"),
             "corrmatch.models.base.Segmenter.compile_parts": (
                 "reference/segmenter.html#segmenter.compile_parts",
@@ -2305,6 +2334,7 @@ d = {
             ),
         },
         "corrmatch.nn.ema": {
+            "corrmatch.nn.ema.evaluating": ("reference/ema.html#evaluating", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),
