@@ -38,6 +38,21 @@ MODULES = {  # part -> its module, its notebook, the file of its tests
     "objective": ("methods/corrmatch/method", "book/09_objective", "test_golden_losses"),
     "evaluation": ("engine/evaluation", "book/11_evaluation", "test_golden_evaluation"),
 }
+METHODS = [  # methods with a page of their own: their tests are those of all methods, with this name
+    "supervised",
+    "fixmatch",
+    "unimatch",
+    "mean_teacher",
+    "cutmix_seg",
+    "augseg",
+    "cps",
+    "ccvc",
+    "gta",
+    "fst",
+    "ps_mt",
+    "st_plus_plus",
+]
+MODULES |= {name: (f"methods/{name}", f"methods/{name}", "test_methods") for name in METHODS}
 MUTANTS = [  # part, what stands there, what is put there
     ("correlation", "(w1[:, :, index] / w1.shape[1] ** 0.5)", "(w1[:, :, index] / w1.shape[1])"),
     ("correlation", "return scores.softmax(-1)", "return scores.softmax(-2)"),
@@ -159,6 +174,51 @@ MUTANTS = [  # part, what stands there, what is put there
         "[0 if v == 255 else round(255 * alpha) for v in range(256)]",
         "[round(255 * alpha) for v in range(256)]",
     ),
+    ("supervised", "return self.supervised_alone(batch, clock)", "return self.supervised_alone(batch, clock, 2.0)"),
+    ("fixmatch", "(confidence >= self.config.threshold) & valid", "(confidence < self.config.threshold) & valid"),
+    ("fixmatch", "logits_s, labels, confident, valid, clock", "logits_s, labels, confident, confident, clock"),
+    ("fixmatch", 'self.net(mix(batch["image_s"], batch["image_s_mix"], batch["box"]))', 'self.net(batch["image_s"])'),
+    ("fixmatch", 'mix(batch["valid_u"], batch["valid_mix"], box)', 'batch["valid_u"]'),
+    ("unimatch", "for box in boxes]", "for box in boxes[::-1]]"),
+    ("unimatch", "masked_cross_entropy(perturbed[1],", "masked_cross_entropy(perturbed[0],"),
+    ("unimatch", '"unsup_s2": c.strong, "unsup_fp": c.fp}', '"unsup_s2": c.fp, "unsup_fp": c.strong}'),
+    ("mean_teacher", 'self.net(batch["image_w"])]).softmax(1)', 'self.net(batch["image_w"])]).softmax(2)'),
+    ("mean_teacher", "self.net, self.config.momentum)", "self.net, self.config.momentum, buffers=True)"),
+    ("mean_teacher", "self.net, self.config.momentum)", "self.net, 1 - self.config.momentum)"),
+    ("cutmix_seg", ".square().sum(1)", ".square().mean(1)"),
+    ("cutmix_seg", "target.amax(1) >= c.threshold", "target.amax(1) < c.threshold"),
+    ("cutmix_seg", "else share * loss, share", "else loss, share"),
+    ("cutmix_seg", "self.config.momentum, buffers=True)", "self.config.momentum)"),
+    ("augseg", 'batch["draw_x"] > self.score(logits)', 'batch["draw_x"] < self.score(logits)'),
+    ("augseg", "confident, torch.ones_like(confident)", "confident, confident"),
+    ("augseg", "clock.epoch < self.config.copy_epochs", "clock.epoch <= self.config.copy_epochs"),
+    ("augseg", "* (1 - entropy)", "* entropy"),
+    ("cps", "pixel_cross_entropy(logits[0], labels[1])", "pixel_cross_entropy(logits[0], labels[0])"),
+    ("cps", "[mix(label(n, image), label(n, second), box)", "[label(n, image)"),
+    ("ccvc", "zip(logits, labels.flip(1)", "zip(logits, labels"),
+    ("ccvc", "a.detach(), b).mean()", "a, b).mean()"),
+    ("ccvc", "torch.where(conflict & certain,", "torch.where(conflict,"),
+    ("ccvc", "with evaluating(self):", "with torch.no_grad():"),
+    ("gta", "weights.masked_fill(~valid, 0).sum()", "weights.masked_fill(~kept, 0).sum()"),
+    ("gta", "if name not in self.net.last_layers:", "if name in self.net.last_layers:"),
+    ("gta", "pseudo_label(self.teacher(images)[b:])", "pseudo_label(frozen_logits(self.teacher, images)[b:])"),
+    ("gta", "warm_momentum(done, c.representation)", "warm_momentum(done + 1, c.representation)"),
+    ("fst", "            self.now.restore()\n", ""),
+    (
+        "fst",
+        'else ())\n            self.inner.after("main", clock)\n',
+        "else ())\n",
+    ),
+    ("fst", "t.roll(-1, 0)", "t.roll(1, 0)"),
+    ("fst", "(1 - clock.epoch * clock.per_epoch / clock.total)", "clock.epoch * clock.per_epoch / clock.total"),
+    ("ps_mt", 'features["high"] + r}', 'features["high"]}'),
+    ("ps_mt", "loss = confidence * pixel_cross_entropy", "loss = pixel_cross_entropy"),
+    ("ps_mt", "return clock.epoch % 2, 1 - clock.epoch % 2", "return 0, 1"),
+    ("ps_mt", "with evaluating(self.teachers):", "if True:"),
+    ("ps_mt", "mean_over(loss, confident, confident, clock", "mean_over(loss, confident, valid, clock"),
+    ("st_plus_plus", 'count((batch["labels_u"] != IGNORE).sum())', 'count((batch["labels_u"] >= 0).sum())'),
+    ("st_plus_plus", "self.config.weight * count(", "count("),
+    ("st_plus_plus", "self.share if self.select else 1.0", "1.0 if self.select else self.share"),
 ]
 EQUAL = {  # mutants that no test can tell apart, and why
     ("propagation", "(confident >= 0) & (total / area.float()"): "at threshold 0 a shape without votes needs one and "
@@ -234,11 +294,9 @@ def noticed(tree: Path, part: str, book: Path) -> str:
     "Who notices: the notebook, a test, or nobody."
     if fails(tree, lambda: run_book(tree, book)):
         return "notebook"
-    tests = [
-        f"tests/{name}.py"
-        for name in (MODULES[part][2], "test_edges", "test_twenty_steps")
-        if (tree / "tests" / f"{name}.py").exists()
-    ]
+    names = [MODULES[part][2]] + (["test_edges", "test_twenty_steps"] if part not in METHODS else [])
+    tests = [f"tests/{name}.py" for name in names if (tree / "tests" / f"{name}.py").exists()]
+    tests += ["-k", f"{part} and not supervised_one"] if part in METHODS else []
     said = fails(tree, lambda: (os.chdir(tree), pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))[1])
     return (
         next(
