@@ -906,10 +906,6 @@ d = {
         },
         "corrmatch.methods.augseg": {
             "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
-            "corrmatch.methods.augseg.AugSeg.__init__": (
-                "methods/augseg.html#augseg.__init__",
-                "corrmatch/methods/augseg.py",
-            ),
             "corrmatch.methods.augseg.AugSeg.after": (
                 "methods/augseg.html#augseg.after",
                 "corrmatch/methods/augseg.py",
@@ -1000,6 +996,10 @@ d = {
             ),
             "corrmatch.methods.base.Method.supervised": (
                 "methods/template.html#method.supervised",
+                "corrmatch/methods/base.py",
+            ),
+            "corrmatch.methods.base.Method.supervised_alone": (
+                "methods/template.html#method.supervised_alone",
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.MethodConfig": ("methods/template.html#methodconfig", "corrmatch/methods/base.py"),
@@ -1426,10 +1426,6 @@ d = {
                 "methods/cutmix_seg.html#cutmixseg",
                 "corrmatch/methods/cutmix_seg.py",
             ),
-            "corrmatch.methods.cutmix_seg.CutMixSeg.__init__": (
-                "methods/cutmix_seg.html#cutmixseg.__init__",
-                "corrmatch/methods/cutmix_seg.py",
-            ),
             "corrmatch.methods.cutmix_seg.CutMixSeg.after": (
                 "methods/cutmix_seg.html#cutmixseg.after",
                 "corrmatch/methods/cutmix_seg.py",
@@ -1565,7 +1561,6 @@ d = {
                 "methods/fst.html#fstconfig.unlabelled_off",
                 "corrmatch/methods/fst.py",
             ),
-            "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
         },
         "corrmatch.methods.gct": {
             "corrmatch.methods.gct.GCT": ("methods/gct.html#gct", "corrmatch/methods/gct.py"),
@@ -1591,10 +1586,10 @@ d = {
             "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.after": ("methods/gta.html#gta.after", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.assist": ("methods/gta.html#gta.assist", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.box": ("methods/gta.html#gta.box", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.forward": ("methods/gta.html#gta.forward", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.optimizer_of": ("methods/gta.html#gta.optimizer_of", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.param_groups": ("methods/gta.html#gta.param_groups", "corrmatch/methods/gta.py"),
-            "corrmatch.methods.gta.GTA.paste": ("methods/gta.html#gta.paste", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.phases_at": ("methods/gta.html#gta.phases_at", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.predictor": ("methods/gta.html#gta.predictor", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.warm_steps": ("methods/gta.html#gta.warm_steps", "corrmatch/methods/gta.py"),
@@ -1672,31 +1667,6 @@ d = {
             ),
         },
         "corrmatch.methods.ps_mt": {
-            "corrmatch.methods.ps_mt.MeanOfTwo": ("methods/ps_mt.html#meanoftwo", "corrmatch/methods/ps_mt.py"),
-            "corrmatch.methods.ps_mt.MeanOfTwo.__init__": (
-                "methods/ps_mt.html#meanoftwo.__init__",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.compile_parts": (
-                "methods/ps_mt.html#meanoftwo.compile_parts",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.encoder_parameters": (
-                "methods/ps_mt.html#meanoftwo.encoder_parameters",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.forward": (
-                "methods/ps_mt.html#meanoftwo.forward",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.judge": (
-                "methods/ps_mt.html#meanoftwo.judge",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.set_recompute": (
-                "methods/ps_mt.html#meanoftwo.set_recompute",
-                "corrmatch/methods/ps_mt.py",
-            ),
             "corrmatch.methods.ps_mt.PSMT": ("methods/ps_mt.html#psmt", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.PSMT.__init__": ("methods/ps_mt.html#psmt.__init__", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.PSMT.after": ("methods/ps_mt.html#psmt.after", "corrmatch/methods/ps_mt.py"),
@@ -1864,6 +1834,31 @@ d = {
             ),
         },
         "corrmatch.models.base": {
+            "corrmatch.models.base.MeanOf": ("reference/segmenter.html#meanof", "corrmatch/models/base.py"),
+            "corrmatch.models.base.MeanOf.__init__": (
+                "reference/segmenter.html#meanof.__init__",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.compile_parts": (
+                "reference/segmenter.html#meanof.compile_parts",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.decode": (
+                "reference/segmenter.html#meanof.decode",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.encoder_parameters": (
+                "reference/segmenter.html#meanof.encoder_parameters",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.forward": (
+                "reference/segmenter.html#meanof.forward",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.set_recompute": (
+                "reference/segmenter.html#meanof.set_recompute",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter": ("reference/segmenter.html#segmenter", "corrmatch/models/base.py"),
             "corrmatch.models.base.Segmenter.compile_parts": (
                 "reference/segmenter.html#segmenter.compile_parts",
@@ -2254,6 +2249,7 @@ d = {
             ),
         },
         "corrmatch.nn.ema": {
+            "corrmatch.nn.ema.evaluating": ("reference/ema.html#evaluating", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),

@@ -82,7 +82,7 @@ class CAC(Method):
     def forward(self, phase, batch, clock):
         x, weights = batch["image_x"], {"sup_hard": 1.0, "unsup_contrast": self.config.weight}
         if not self.config.weight:
-            return weighted_sum({"sup_hard": self.supervised(self.net(x), batch, clock)}, weights)
+            return self.supervised_alone(batch, clock)
         if clock.progress < self.config.warmup:  # the log has the same columns in every step
             zero = x.new_zeros(())
             terms = {"sup_hard": self.supervised(self.net(x), batch, clock), "unsup_contrast": zero}

@@ -52,8 +52,8 @@ class PC2Seg(Method):
     def forward(self, phase, batch, clock):
         c, size = self.config, batch["image_x"].shape[-2:]
         weights = {"sup_hard": 1.0, "unsup_mse": c.weight, "unsup_contrast": c.contrast}
-        if not (c.weight or c.contrast):  # the unlabelled images are not even seen: batch norm would notice them
-            return weighted_sum({"sup_hard": self.supervised(self.net(batch["image_x"]), batch, clock)}, weights)
+        if not (c.weight or c.contrast):
+            return self.supervised_alone(batch, clock)
         features = self.net.join(self.net.encode(torch.cat([batch["image_x"], batch["image_w"]])))
         logits_x, logits_w = self.net.predict(features, size).chunk(2)
         strong = self.net.join(self.net.encode(batch["image_s"]))
