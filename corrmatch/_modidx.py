@@ -2249,7 +2249,7 @@ d = {
             ),
         },
         "corrmatch.nn.ema": {
-            "corrmatch.nn.ema.evaluating": ("reference/ema.html#evaluating", "corrmatch/nn/ema.py"),
+            "corrmatch.nn.ema.eval_mode": ("reference/ema.html#eval_mode", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),

@@ -15,7 +15,7 @@ from .base import Method, MethodConfig, register, weighted_sum
 from ..models.base import at_least_float32
 from ..models.deeplab import conv_bn_relu
 from ..nn.cutmix import mix
-from ..nn.ema import evaluating
+from ..nn.ema import eval_mode
 from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import NonNegative, Part
 
@@ -107,7 +107,7 @@ class CCVC(Method):
     def strong(self, batch):
         "The mixed strong view, and the targets of the weak view, unmixed and mixed."
         box, source = batch["box"], [None] * 4
-        with evaluating(self):
+        with eval_mode(self):
             own = self.targets(self.both(batch["image_w"])[0], batch["valid_u"])
             if "image_w_mix" in batch:
                 source = self.targets(self.both(batch["image_w_mix"])[0], batch["valid_mix"])

@@ -12,7 +12,7 @@ from ..data.views import Views
 from .base import Method, MethodConfig, register, weighted_sum
 from ..models.base import MeanOf
 from ..nn.cutmix import beta_box, mix, pseudo_label
-from ..nn.ema import evaluating, follow
+from ..nn.ema import eval_mode, follow
 from ..nn.losses import mean_over, pixel_cross_entropy
 from ..nn.perturbations import adversarial_noise
 from ..nn.ramps import cosine_ramp
@@ -100,7 +100,7 @@ class PSMT(Method):
             fixed = {name: v.detach() for name, v in features.items()}
             judge = lambda high: self.teachers.decode(fixed | {"high": high}, size)
             start = torch.randn_like(fixed["high"])
-            with evaluating(self.teachers):
+            with eval_mode(self.teachers):
                 r = adversarial_noise(fixed["high"], judge, start, self.config.eps, self.config.xi)
             features = features | {"high": features["high"] + r}
         return self.net.decode(features, size)
