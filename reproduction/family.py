@@ -92,7 +92,7 @@ def plot_diagrams(
     names = sorted(found, key=lambda name: max(y for _, y in found[name][0].values()))  # the simplest first
     lines = [names[i : i + columns] for i in range(0, len(names), columns)]
     heights = [1.25 + max(y for name in line for _, y in found[name][0].values()) for line in lines]
-    fig = plt.figure(figsize=(9, 0.56 * sum(heights) + 0.5))
+    fig = plt.figure(figsize=(9, 0.64 * sum(heights) + 0.5))
     grid = fig.add_gridspec(len(lines), columns, height_ratios=heights, hspace=0.12, wspace=0.03)
     for i, line in enumerate(lines):
         for j, name in enumerate(line):

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from corrmatch.methods import methods
 from reproduction import family as pictures
 from reproduction.family import cost_and_score, diagrams, family, family_order
@@ -50,3 +51,15 @@ def test_trainings_in_a_row_cost_together(tmp_path):
     table = cost_and_score("toy", tmp_path)
     assert table.loc["st_plus_plus", ["counted", "measured"]].tolist() == [5, 7]
     assert table["last"].isna().all() and [*table.index] == [*methods()]
+
+
+def test_no_label_of_the_small_pictures_covers_a_box_and_every_text_fits_into_its_own(drawn):
+    fig = pictures.plot_diagrams(drawn)
+    fig.canvas.draw()
+    for ax, name in zip(fig.axes, sorted(drawn, key=lambda n: max(y for _, y in drawn[n][0].values()))):
+        extent = [artist.get_window_extent() for artist in ax.patches[: len(drawn[name][0])]]
+        texts = [text.get_window_extent() for text in ax.texts]
+        for box, own in zip(extent, texts):
+            assert own.x0 >= box.x0 and own.x1 <= box.x1 and own.y0 >= box.y0 and own.y1 <= box.y1, name
+        assert not any(label.overlaps(box) for label in texts[len(extent) :] for box in extent), name
+    plt.close(fig)

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 import torch
 from ..data.views import Views
-from .base import Method, MethodConfig, register, weighted_sum, with_source
+from .base import MethodConfig, register, weighted_sum, with_source
+from .mean_teacher import MeanTeacher
 from ..nn.cutmix import mix, pseudo_label
-from ..nn.ema import follow, frozen_logits, make_teacher
+from ..nn.ema import follow, frozen_logits
 from ..nn.losses import masked_cross_entropy
 from ..settings import NonNegative, Share, Whole
 
@@ -34,7 +35,7 @@ class AugSegConfig(MethodConfig):
 
 
 @register
-class AugSeg(Method):
+class AugSeg(MeanTeacher):
     "Confident classes of the teacher supervise the student, and masks in images where there are few."
 
     name, Config = "augseg", AugSegConfig
@@ -42,11 +43,6 @@ class AugSeg(Method):
     about = "an average of past students, random operations, labelled pixels in images it is not confident of"
     cost, networks = "2B G + 2B N", "1 + EMA teacher"  # with the neighbour as CutMix source 2B G + B N
     fidelity = "exact: mixing, loss, teacher and constants; from memory: strengths of the operations; shared network"
-
-    def __init__(self, config, build):
-        super().__init__(config, build)
-        self.net = build()
-        self.teacher = make_teacher(self.net)
 
     @property
     def predictor(self):
@@ -57,9 +53,9 @@ class AugSeg(Method):
         return self.config.threshold
 
     def forward(self, phase, batch, clock):
-        c, weights = self.config, {"sup_hard": 1.0, "unsup_hard": self.config.weight}
-        if not c.weight:  # the unlabelled images are not even seen: batch norm would notice them
-            return weighted_sum({"sup_hard": self.supervised(self.net(batch["image_x"]), batch, clock)}, weights)
+        c = self.config
+        if not c.weight:
+            return self.supervised_alone(batch, clock)
         image, labels, confidence, pasted = self.mixed(batch)
         logits_x, logits_s = self.net(torch.cat([batch["image_x"], image])).chunk(2)
         confident = confidence >= c.threshold
@@ -67,6 +63,7 @@ class AugSeg(Method):
             "sup_hard": self.supervised(logits_x, batch, clock),
             "unsup_hard": masked_cross_entropy(logits_s, labels, confident, torch.ones_like(confident), clock.count),
         }
+        weights = {"sup_hard": 1.0, "unsup_hard": c.weight}
         return weighted_sum(terms, weights, logs={"mask_ratio": confident.float().mean(), "pasted": pasted})
 
     def mixed(self, batch):
@@ -77,7 +74,7 @@ class AugSeg(Method):
         known = (batch["image_x"], batch["labels_x"], torch.ones_like(own[2]))  # an ignored pixel costs nothing
         chosen = batch["draw_x"] > self.score(logits)
         own = [mix(a, b, batch["box_x"] & chosen[:, None, None]) for a, b in zip(own, known)]
-        other = [t.roll(1, 0) for t in own] if source is None else (batch["image_s_mix"], *pseudo_label(source))
+        other = [None] * 3 if source is None else (batch["image_s_mix"], *pseudo_label(source))
         return *(mix(a, b, batch["box"]) for a, b in zip(own, other)), chosen.float().mean()
 
     @staticmethod

@@ -246,6 +246,11 @@ class Method(nn.Module):
         "Cross-entropy of the labelled images, of the hard pixels alone where `ohem` says so."
         return supervised_loss(logits, batch["labels_x"], self.config.mining, clock.count)
 
+    def supervised_alone(self, batch: dict, clock: Clock, overall: float = 1.0) -> Losses:
+        "The losses where nothing unlabelled has a weight: such images are not even seen, for batch norm notices them."
+        terms = {"sup_hard": self.supervised(self.net(batch["image_x"]), batch, clock)}
+        return weighted_sum(terms, {"sup_hard": 1.0}, overall)
+
 
 # %% ../../nbs/methods/template.ipynb #6498756c
 def with_source(

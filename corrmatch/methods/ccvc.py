@@ -15,6 +15,7 @@ from .base import Method, MethodConfig, register, weighted_sum
 from ..models.base import at_least_float32
 from ..models.deeplab import conv_bn_relu
 from ..nn.cutmix import mix
+from ..nn.ema import eval_mode
 from ..nn.losses import mean_over, pixel_cross_entropy
 from ..settings import NonNegative, Part
 
@@ -74,18 +75,17 @@ class CCVC(Method):
         c = self.config
         weights = {"sup_hard": c.sup / 2, "sup_twin": c.sup / 2, "unsup_con": c.con, "unsup_dis": c.dis}
         off = not (c.con or c.dis)  # the unlabelled images are not even seen: batch norm would notice them
-        images, targets = (None, None) if off or not c.strong_view else self.strong(batch)
+        images, *targets = [None] if off or not c.strong_view else self.strong(batch)
         logits_x, features_x = self.both(batch["image_x"])
         terms = {name: self.supervised(z, batch, clock) for name, z in zip(("sup_hard", "sup_twin"), logits_x)}
         if off:
             return weighted_sum(terms, weights)
         logits, features = self.both(batch["image_w"])
-        pairs = [(logits, *(targets[0] if targets else self.targets(logits, batch["valid_u"])))]
-        if targets:
-            pairs.append((self.both(images)[0], *targets[1]))
+        own, *mixed = targets or [self.targets(logits, batch["valid_u"])]
+        pairs = [(logits, *own), *((self.both(images)[0], *target) for target in mixed)]
         terms["unsup_con"] = sum(self.consistency(*pair, clock.count) for pair in pairs) / len(pairs)
         terms["unsup_dis"] = discrepancy(*(torch.cat(both) for both in zip(features_x, features)))
-        conflict, valid = pairs[0][3:]
+        *_, conflict, valid = own
         ratio = (conflict & valid).sum() / valid.sum().clamp(min=1)
         return weighted_sum(terms, weights, logs={"conflict_ratio": ratio})
 
@@ -98,30 +98,27 @@ class CCVC(Method):
         return [net.predict(f, size) for net, f in zip(nets, features)], features
 
     def targets(self, logits, valid):
-        "Labels and confident pixels of both branches, (2,B,H,W); pixels of conflict and valid pixels, (B,H,W)."
-        scores = torch.stack(logits).detach()
+        "Labels and confident pixels of both branches, (B,2,H,W); pixels of conflict and valid pixels, (B,H,W)."
+        scores = torch.stack(logits, 1).detach()
         confidence, labels = (scores if self.config.raw_logits else scores.softmax(2)).max(2)
-        return labels, confidence > self.config.threshold, labels[0] != labels[1], valid
+        return labels, confidence > self.config.threshold, labels[:, 0] != labels[:, 1], valid
 
     @torch.no_grad()
     def strong(self, batch):
         "The mixed strong view, and the targets of the weak view, unmixed and mixed."
-        training, box = self.training, batch["box"]
-        self.eval()
-        own = self.targets(self.both(batch["image_w"])[0], batch["valid_u"])
-        if "image_w_mix" in batch:
-            image, source = batch["image_s_mix"], self.targets(self.both(batch["image_w_mix"])[0], batch["valid_mix"])
-        else:
-            image, source = batch["image_s"].roll(1, 0), [t.roll(1, -3) for t in own]
-        self.train(training)
-        labels, confident, conflict, valid = (torch.where(box, b, a) for a, b in zip(own, source))
+        box, source = batch["box"], [None] * 4
+        with eval_mode(self):
+            own = self.targets(self.both(batch["image_w"])[0], batch["valid_u"])
+            if "image_w_mix" in batch:
+                source = self.targets(self.both(batch["image_w_mix"])[0], batch["valid_mix"])
+        labels, confident, conflict, valid = (mix(*pair, box) for pair in zip(own, source))
         conflict = own[2] if self.config.unmixed_conflict else conflict
-        return mix(batch["image_s"], image, box), (own, (labels, confident, conflict, valid))
+        return mix(batch["image_s"], batch.get("image_s_mix"), box), own, (labels, confident, conflict, valid)
 
     def consistency(self, logits, labels, confident, conflict, valid, count=None):
         "Mean over both directions of the weighted cross-entropy, over the valid pixels."
         losses = []
-        for z, label, certain in zip(logits, labels.flip(0), confident.flip(0)):
+        for z, label, certain in zip(logits, labels.flip(1).unbind(1), confident.flip(1).unbind(1)):
             factor = torch.where(conflict & certain, self.config.conflict, 1.0)
             losses.append(mean_over(factor * pixel_cross_entropy(z, label), valid, valid, count))
         return sum(losses) / 2

@@ -72,8 +72,5 @@ class CPS(Method):
     def mixed(self, batch):
         "Mixed images, and the labels that each network gives them unmixed."
         image, box, second = batch["image_w"], batch["box"], batch.get("image_w_mix")
-        labels = []
-        for net in (self.net, self.twin):
-            own = net(image).argmax(1)
-            labels.append(mix(own, own.roll(1, 0) if second is None else net(second).argmax(1), box))
-        return mix(image, image.roll(1, 0) if second is None else second, box), labels
+        label = lambda net, images: None if images is None else net(images).argmax(1)
+        return mix(image, second, box), [mix(label(n, image), label(n, second), box) for n in (self.net, self.twin)]

@@ -9,9 +9,10 @@ __all__ = ["CutMixSegConfig", "CutMixSeg"]
 from dataclasses import dataclass
 import torch
 from ..data.views import Views
-from .base import Method, MethodConfig, register, weighted_sum, with_source
+from .base import MethodConfig, register, weighted_sum, with_source
+from .mean_teacher import MeanTeacher
 from ..nn.cutmix import mix
-from ..nn.ema import follow, frozen_logits, make_teacher
+from ..nn.ema import follow, frozen_logits
 from ..nn.losses import mean_over
 from ..settings import NonNegative, Share
 
@@ -36,7 +37,7 @@ class CutMixSegConfig(MethodConfig):
 
 
 @register
-class CutMixSeg(Method):
+class CutMixSeg(MeanTeacher):
     "The student predicts on a mixed image what the teacher predicts on its two parts."
 
     name, Config = "cutmix_seg", CutMixSegConfig
@@ -44,11 +45,6 @@ class CutMixSeg(Method):
     about = "an average of past students labels two images, the student sees them mixed"
     cost, networks = "2B G + 2B N", "1 + EMA teacher"
     fidelity = "exact: losses, box, teacher and constants; substituted: SGD and live batch norm (Adam, frozen), network"
-
-    def __init__(self, config, build):
-        super().__init__(config, build)
-        self.net = build()
-        self.teacher = make_teacher(self.net)
 
     @property
     def predictor(self):
@@ -69,10 +65,10 @@ class CutMixSeg(Method):
     def mixed(self, batch):
         "The student's images (B,3,H,W), the teacher's logits (B,K,H,W) and the valid pixels (B,H,W), all mixed."
         batch, source = with_source(self.teacher, batch)
-        logits, image = frozen_logits(self.teacher, batch["image_w"]), "image_s" if self.config.colour else "image_w"
+        image = "image_s" if self.config.colour else "image_w"
         pairs = (
             (batch[image], batch[f"{image}_mix"]),
-            (logits, logits.roll(1, 0) if source is None else source),
+            (frozen_logits(self.teacher, batch["image_w"]), source),
             (batch["valid_u"], batch["valid_mix"]),
         )
         return tuple(mix(*pair, batch["box"]) for pair in pairs)

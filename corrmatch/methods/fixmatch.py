@@ -46,10 +46,9 @@ class FixMatch(Method):
         return self.config.threshold
 
     def forward(self, phase, batch, clock):
-        c, weights = self.config, {"sup_hard": 1.0, "unsup_hard": self.config.weight}
-        if not c.weight:  # the unlabelled images are not even seen: batch norm would notice them
-            loss = self.supervised(self.net(batch["image_x"]), batch, clock)
-            return weighted_sum({"sup_hard": loss}, weights, c.overall)
+        c = self.config
+        if not c.weight:
+            return self.supervised_alone(batch, clock, c.overall)
         batch, logits_m = with_source(self.net, batch)
         logits_x, logits_w = self.net(torch.cat([batch["image_x"], batch["image_w"]])).chunk(2)
         labels, confident, valid = self.targets(logits_w, logits_m, batch, batch["box"])
@@ -59,12 +58,12 @@ class FixMatch(Method):
             "unsup_hard": masked_cross_entropy(logits_s, labels, confident, valid, clock.count),
         }
         ratio = confident.sum() / valid.sum().clamp(min=1)
+        weights = {"sup_hard": 1.0, "unsup_hard": c.weight}
         return weighted_sum(terms, weights, c.overall, {"mask_ratio": ratio})
 
     def targets(self, logits_w, logits_m, batch, box):
         "CutMixed pseudo-labels, confident pixels and valid pixels of the strong view; (B,H,W) each."
-        weak = pseudo_label(logits_w)
-        source = tuple(t.roll(1, 0) for t in weak) if logits_m is None else pseudo_label(logits_m)
-        labels, confidence = (mix(a, b, box) for a, b in zip(weak, source))
+        source = (None, None) if logits_m is None else pseudo_label(logits_m)
+        labels, confidence = (mix(a, b, box) for a, b in zip(pseudo_label(logits_w), source))
         valid = mix(batch["valid_u"], batch["valid_mix"], box)
         return labels, (confidence >= self.config.threshold) & valid, valid

@@ -87,19 +87,19 @@ class GTA(Method):
         if clock.step < self.warm_steps(clock):  # the log has the same columns in every step
             terms, logs = {"unsup_hard": images.new_zeros(())}, {"mask_ratio": images.new_zeros(())}
         else:  # they are in no loss, but in the statistics of batch norm
-            images = torch.cat([images, self.paste(batch, clock, "image_w", "image_w_mix")])
+            images = torch.cat([images, mix(batch["image_w"], batch.get("image_w_mix"), self.box(batch, clock))])
         logits = self.net(images)[: len(batch["image_x"])]
         return weighted_sum(terms | {"sup_hard": self.supervised(logits, batch, clock)}, weights, logs=logs)
 
     def assist(self, batch, clock):
         "The assistant's loss, and the share of the pixels that are targets."
-        b, mixed = len(batch["image_x"]), self.paste(batch, clock, "image_w", "image_w_mix")
-        images = torch.cat([batch["image_x"], mixed])
-        given = {k: frozen_logits(self.teacher, batch[k]).argmax(1) for k in ("image_w", "image_w_mix") if k in batch}
+        b, box, second = len(batch["image_x"]), self.box(batch, clock), batch.get("image_w_mix")
+        images = torch.cat([batch["image_x"], mix(batch["image_w"], second, box)])
+        label = lambda images: None if images is None else frozen_logits(self.teacher, images).argmax(1)
+        labels = mix(label(batch["image_w"]), label(second), box)
+        valid = mix(batch["valid_u"], batch.get("valid_mix"), box)
         with torch.no_grad():
             _, confidence = pseudo_label(self.teacher(images)[b:])
-        labels = self.paste(given, clock, "image_w", "image_w_mix", batch["box"])
-        valid = self.paste(batch, clock, "valid_u", "valid_mix")
         kept = above(confidence, self.config.drop, valid, clock.gather)
         weights = confidence.masked_fill(~kept, 0) + 1
         losses = weights * pixel_cross_entropy(self.assistant(images)[b:], labels)
@@ -107,13 +107,10 @@ class GTA(Method):
         total = total if clock.count is None else clock.count(total)
         return losses.masked_fill(~kept, 0).sum() / total.where(total > 0, 1), kept.sum() / valid.sum().clamp(min=1)
 
-    def paste(self, batch, clock, own, other, box=None):
-        "Paste a box of the CutMix source, the neighbour or a second crop, if the draw of this step says so."
-        generator = torch.Generator().manual_seed(step_seed("cutmix", clock.seed, clock.step))
-        if torch.rand((), generator=generator) >= self.config.mixed:
-            return batch[own]
-        source = batch[other] if other in batch else batch[own].roll(1, 0)
-        return mix(batch[own], source, batch["box"] if box is None else box)
+    def box(self, batch, clock):
+        "The CutMix boxes of this step (B,H,W), the same in both phases; empty where its draw says no."
+        draws = torch.Generator().manual_seed(step_seed("cutmix", clock.seed, clock.step))
+        return batch["box"] & (torch.rand((), generator=draws).item() < self.config.mixed)
 
     def after(self, phase, clock):
         c, done = self.config, clock.step - self.warm_steps(clock)

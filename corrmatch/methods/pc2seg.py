@@ -8,12 +8,11 @@ __all__ = ["PC2SegConfig", "PC2Seg"]
 # %% ../../nbs/methods/pc2seg.ipynb #35515a03
 from dataclasses import dataclass
 import torch
-from torch import nn
 from torch.nn import functional as F
 from ..data.views import Views
 from .base import Method, MethodConfig, register, step_seed, weighted_sum
 from ..models.base import at_least_float32
-from ..nn.contrast import info_nce
+from ..nn.contrast import info_nce, projector
 from ..nn.losses import mean_over
 from ..nn.prototypes import at_pixels, grid_pixels
 from ..settings import Count, NonNegative, Positive
@@ -48,14 +47,13 @@ class PC2Seg(Method):
     def __init__(self, config, build):
         super().__init__(config, build)
         self.net = build()
-        width = self.net.joined_channels
-        self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.channels))
+        self.projector = projector(self.net.joined_channels, config.channels)
 
     def forward(self, phase, batch, clock):
         c, size = self.config, batch["image_x"].shape[-2:]
         weights = {"sup_hard": 1.0, "unsup_mse": c.weight, "unsup_contrast": c.contrast}
-        if not (c.weight or c.contrast):  # the unlabelled images are not even seen: batch norm would notice them
-            return weighted_sum({"sup_hard": self.supervised(self.net(batch["image_x"]), batch, clock)}, weights)
+        if not (c.weight or c.contrast):
+            return self.supervised_alone(batch, clock)
         features = self.net.join(self.net.encode(torch.cat([batch["image_x"], batch["image_w"]])))
         logits_x, logits_w = self.net.predict(features, size).chunk(2)
         strong = self.net.join(self.net.encode(batch["image_s"]))

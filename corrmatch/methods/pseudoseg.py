@@ -85,7 +85,7 @@ class PseudoSeg(Method):
         c, x, labels = self.config, batch["image_x"], batch["labels_x"]
         weights = {"sup_hard": 1.0, "sup_class": c.classifier, "sup_attention": c.attention, "unsup_soft": c.weight}
         if not (c.weight or c.classifier or c.attention):
-            return weighted_sum({"sup_hard": self.supervised(self.net(x), batch, clock)}, weights)
+            return self.supervised_alone(batch, clock)
         features, size = self.net.encode(torch.cat([x, batch["image_w"]]), third=True), x.shape[-2:]
         logits_x, logits_w = self.net.decode(features, size).chunk(2)
         third, high = at_least_float32(features["third"], features["high"])

@@ -8,7 +8,7 @@ __all__ = ["SupervisedConfig", "Supervised"]
 # %% ../../nbs/methods/supervised.ipynb #6e338d10
 from dataclasses import dataclass
 from ..data.views import Views
-from .base import Method, MethodConfig, register, weighted_sum
+from .base import Method, MethodConfig, register
 
 
 # %% ../../nbs/methods/supervised.ipynb #4637d27d
@@ -32,4 +32,4 @@ class Supervised(Method):
         self.net = build()
 
     def forward(self, phase, batch, clock):
-        return weighted_sum({"sup_hard": self.supervised(self.net(batch["image_x"]), batch, clock)}, {"sup_hard": 1})
+        return self.supervised_alone(batch, clock)

@@ -45,10 +45,8 @@ class UniMatch(FixMatch):
 
     def forward(self, phase, batch, clock):
         c = self.config
-        weights = {"sup_hard": 1.0, "unsup_s1": c.strong, "unsup_s2": c.strong, "unsup_fp": c.fp}
-        if not (c.strong or c.fp):  # the unlabelled images are not even seen: batch norm would notice them
-            loss = self.supervised(self.net(batch["image_x"]), batch, clock)
-            return weighted_sum({"sup_hard": loss}, weights, c.overall)
+        if not (c.strong or c.fp):
+            return self.supervised_alone(batch, clock, c.overall)
         batch, logits_m = with_source(self.net, batch)
         logits_x, logits_w, *perturbed = self.clean_and_perturbed(torch.cat([batch["image_x"], batch["image_w"]]))
         boxes = batch["box"], batch["box2"]
@@ -63,6 +61,7 @@ class UniMatch(FixMatch):
         if c.fp:
             terms["unsup_fp"] = masked_cross_entropy(perturbed[1], labels, confident, valid, clock.count)
         ratio = confident.sum() / valid.sum().clamp(min=1)
+        weights = {"sup_hard": 1.0, "unsup_s1": c.strong, "unsup_s2": c.strong, "unsup_fp": c.fp}
         return weighted_sum(terms, weights, c.overall, {"mask_ratio": ratio})
 
     def clean_and_perturbed(self, images):

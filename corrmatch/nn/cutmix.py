@@ -13,10 +13,11 @@ from torch import Tensor
 # %% ../../nbs/reference/cutmix.ipynb #560b36c1
 def mix(
     a: Tensor,  # (B,...,H,W)
-    b: Tensor,  # the same shape: the CutMix source
+    b: Tensor | None,  # the same shape: the CutMix source; None: the image before it in the batch
     box: Tensor,  # (B,H,W) bool
 ) -> Tensor:
     "CutMix: `b` inside the box, `a` outside."
+    b = a.roll(1, 0) if b is None else b
     return torch.where(box if a.dim() == box.dim() else box.unsqueeze(1), b, a)
 
 

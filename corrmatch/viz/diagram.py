@@ -10,6 +10,7 @@ import re
 from textwrap import fill
 from matplotlib import pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.patheffects import withStroke
 
 # %% ../../nbs/reference/diagram.ipynb #7db217c0
 KINDS = {  # of arrows -> colour, line, what it means
@@ -19,16 +20,31 @@ KINDS = {  # of arrows -> colour, line, what it means
 }
 
 
+_HALO = [withStroke(linewidth=2, foreground="white")]  # of labels, where they cross a line
+
+
 def legend_handles(kinds=tuple(KINDS)) -> list:
     "What the arrows mean, for a legend."
     return [plt.Line2D([], [], color=KINDS[k][0], ls=KINDS[k][1], label=KINDS[k][2]) for k in kinds]
 
 
-def _wrapped(text: str, width: int = 15) -> str:
+def _wrapped(text: str, width: int = 17) -> str:
     "A text in lines; a formula stays whole, and is about two letters wide."
     formulas = re.findall(r"\$[^$]*\$", text)
     lines = fill(re.sub(r"\$[^$]*\$", "\0\0", text), width, break_long_words=False, break_on_hyphens=False)
     return re.sub("\0\0", lambda _: formulas.pop(0), lines)
+
+
+def _label_place(start, end, bent: bool) -> tuple[tuple[float, float], dict]:
+    "Where a label stands, and how it is aligned: beside a vertical arrow, above any other one."
+    (xa, ya), (xb, yb) = start, end
+    x, y, dx, dy = (xa + xb) / 2, (ya + yb) / 2, xb - xa, yb - ya
+    if dx == 0:
+        side = -1 if bent and dy > 0 else 1  # two arrows between the same boxes keep to their left
+        return (x + side * (0.08 if bent else 0.03), y), {"ha": "left" if side > 0 else "right", "va": "center"}
+    if dy == 0:
+        return (x, y + 0.06), {"ha": "center", "va": "bottom"}
+    return (x, y + 0.04), {"ha": "left" if dx * dy < 0 else "right", "va": "bottom"}
 
 
 def who_teaches_whom(
@@ -57,10 +73,9 @@ def who_teaches_whom(
         look = {"arrowstyle": "-|>", "mutation_scale": 11 if alone else 7, "connectionstyle": bent}
         ax.add_patch(FancyArrowPatch((xa, ya), (xb, yb), color=colour, ls=line, **ends, **look))
         if label:
-            place = {"ha": "left", "va": "center"} if xa == xb else {"ha": "center", "va": "bottom"}
-            shift = (0.03, 0) if xa == xb else (0, 0.08)
-            middle = ((xa + xb) / 2 + shift[0], (ya + yb) / 2 + shift[1])
-            ax.text(*middle, label[0], fontsize=7 if alone else 5.5, color=colour, **place)
+            where, place = _label_place((xa, ya), (xb, yb), bent != "arc3,rad=0")
+            text = label[0] if alone else _wrapped(label[0], 14)
+            ax.text(*where, text, fontsize=7 if alone else 5.5, color=colour, path_effects=_HALO, **place)
     ax.set(xlim=(-0.4, columns - 0.6), ylim=(-0.7, rows - 0.55))
     ax.axis("off")
     if alone:
