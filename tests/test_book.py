@@ -184,7 +184,11 @@ ANSWERS = {  # question -> the page that answers it, words of the answer there
     6: ("06_correlation", "a cross-entropy on those (Eq. 6)"),
     7: ("07_propagation", "a shape without a confident pixel is skipped", r"r_2=\frac{G(k^*)}{\sum_l G(l)}>\tau"),
     8: ("08_threshold", "full share"),
-    9: ("11_evaluation", "the one network that was trained, without map and propagation"),
+    9: (
+        "11_evaluation",
+        "the one network that was trained, without map and propagation",
+        "the first of its two networks",
+    ),
     10: ("12_results", "five points can be seen"),
 }
 
