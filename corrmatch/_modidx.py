@@ -906,10 +906,6 @@ d = {
         },
         "corrmatch.methods.augseg": {
             "corrmatch.methods.augseg.AugSeg": ("methods/augseg.html#augseg", "corrmatch/methods/augseg.py"),
-            "corrmatch.methods.augseg.AugSeg.__init__": (
-                "methods/augseg.html#augseg.__init__",
-                "corrmatch/methods/augseg.py",
-            ),
             "corrmatch.methods.augseg.AugSeg.after": (
                 "methods/augseg.html#augseg.after",
                 "corrmatch/methods/augseg.py",
@@ -1002,6 +998,10 @@ d = {
                 "methods/template.html#method.supervised",
                 "corrmatch/methods/base.py",
             ),
+            "corrmatch.methods.base.Method.supervised_alone": (
+                "methods/template.html#method.supervised_alone",
+                "corrmatch/methods/base.py",
+            ),
             "corrmatch.methods.base.MethodConfig": ("methods/template.html#methodconfig", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.MethodConfig.__post_init__": (
                 "methods/template.html#methodconfig.__post_init__",
@@ -1047,7 +1047,7 @@ d = {
                 "methods/cac.html#cacconfig.unlabelled_off",
                 "corrmatch/methods/cac.py",
             ),
-            "corrmatch.methods.cac.shifted": ("methods/cac.html#shifted", "corrmatch/methods/cac.py"),
+            "corrmatch.methods.cac.common_cells": ("methods/cac.html#common_cells", "corrmatch/methods/cac.py"),
         },
         "corrmatch.methods.cct": {
             "corrmatch.methods.cct.CCT": ("methods/cct.html#cct", "corrmatch/methods/cct.py"),
@@ -1426,10 +1426,6 @@ d = {
                 "methods/cutmix_seg.html#cutmixseg",
                 "corrmatch/methods/cutmix_seg.py",
             ),
-            "corrmatch.methods.cutmix_seg.CutMixSeg.__init__": (
-                "methods/cutmix_seg.html#cutmixseg.__init__",
-                "corrmatch/methods/cutmix_seg.py",
-            ),
             "corrmatch.methods.cutmix_seg.CutMixSeg.after": (
                 "methods/cutmix_seg.html#cutmixseg.after",
                 "corrmatch/methods/cutmix_seg.py",
@@ -1495,15 +1491,6 @@ d = {
             ),
             "corrmatch.methods.eln.ELNConfig.unlabelled_off": (
                 "methods/eln.html#elnconfig.unlabelled_off",
-                "corrmatch/methods/eln.py",
-            ),
-            "corrmatch.methods.eln.ErrorLocaliser": ("methods/eln.html#errorlocaliser", "corrmatch/methods/eln.py"),
-            "corrmatch.methods.eln.ErrorLocaliser.__init__": (
-                "methods/eln.html#errorlocaliser.__init__",
-                "corrmatch/methods/eln.py",
-            ),
-            "corrmatch.methods.eln.ErrorLocaliser.forward": (
-                "methods/eln.html#errorlocaliser.forward",
                 "corrmatch/methods/eln.py",
             ),
             "corrmatch.methods.eln.localisation_loss": (
@@ -1574,18 +1561,8 @@ d = {
                 "methods/fst.html#fstconfig.unlabelled_off",
                 "corrmatch/methods/fst.py",
             ),
-            "corrmatch.methods.fst.phases_of": ("methods/fst.html#phases_of", "corrmatch/methods/fst.py"),
         },
         "corrmatch.methods.gct": {
-            "corrmatch.methods.gct.FlawDetector": ("methods/gct.html#flawdetector", "corrmatch/methods/gct.py"),
-            "corrmatch.methods.gct.FlawDetector.__init__": (
-                "methods/gct.html#flawdetector.__init__",
-                "corrmatch/methods/gct.py",
-            ),
-            "corrmatch.methods.gct.FlawDetector.forward": (
-                "methods/gct.html#flawdetector.forward",
-                "corrmatch/methods/gct.py",
-            ),
             "corrmatch.methods.gct.GCT": ("methods/gct.html#gct", "corrmatch/methods/gct.py"),
             "corrmatch.methods.gct.GCT.__init__": ("methods/gct.html#gct.__init__", "corrmatch/methods/gct.py"),
             "corrmatch.methods.gct.GCT.collaborate": ("methods/gct.html#gct.collaborate", "corrmatch/methods/gct.py"),
@@ -1601,26 +1578,18 @@ d = {
                 "methods/gct.html#gctconfig.unlabelled_off",
                 "corrmatch/methods/gct.py",
             ),
-            "corrmatch.methods.gct.HalfNorm": ("methods/gct.html#halfnorm", "corrmatch/methods/gct.py"),
-            "corrmatch.methods.gct.HalfNorm.__init__": (
-                "methods/gct.html#halfnorm.__init__",
-                "corrmatch/methods/gct.py",
-            ),
-            "corrmatch.methods.gct.HalfNorm.forward": ("methods/gct.html#halfnorm.forward", "corrmatch/methods/gct.py"),
             "corrmatch.methods.gct.flaw_target": ("methods/gct.html#flaw_target", "corrmatch/methods/gct.py"),
-            "corrmatch.methods.gct.gaussian_blur": ("methods/gct.html#gaussian_blur", "corrmatch/methods/gct.py"),
             "corrmatch.methods.gct.handled": ("methods/gct.html#handled", "corrmatch/methods/gct.py"),
-            "corrmatch.methods.gct.min_max": ("methods/gct.html#min_max", "corrmatch/methods/gct.py"),
         },
         "corrmatch.methods.gta": {
             "corrmatch.methods.gta.GTA": ("methods/gta.html#gta", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.__init__": ("methods/gta.html#gta.__init__", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.after": ("methods/gta.html#gta.after", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.assist": ("methods/gta.html#gta.assist", "corrmatch/methods/gta.py"),
+            "corrmatch.methods.gta.GTA.box": ("methods/gta.html#gta.box", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.forward": ("methods/gta.html#gta.forward", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.optimizer_of": ("methods/gta.html#gta.optimizer_of", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.param_groups": ("methods/gta.html#gta.param_groups", "corrmatch/methods/gta.py"),
-            "corrmatch.methods.gta.GTA.paste": ("methods/gta.html#gta.paste", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.phases_at": ("methods/gta.html#gta.phases_at", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.predictor": ("methods/gta.html#gta.predictor", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.warm_steps": ("methods/gta.html#gta.warm_steps", "corrmatch/methods/gta.py"),
@@ -1698,31 +1667,6 @@ d = {
             ),
         },
         "corrmatch.methods.ps_mt": {
-            "corrmatch.methods.ps_mt.MeanOfTwo": ("methods/ps_mt.html#meanoftwo", "corrmatch/methods/ps_mt.py"),
-            "corrmatch.methods.ps_mt.MeanOfTwo.__init__": (
-                "methods/ps_mt.html#meanoftwo.__init__",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.compile_parts": (
-                "methods/ps_mt.html#meanoftwo.compile_parts",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.encoder_parameters": (
-                "methods/ps_mt.html#meanoftwo.encoder_parameters",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.forward": (
-                "methods/ps_mt.html#meanoftwo.forward",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.judge": (
-                "methods/ps_mt.html#meanoftwo.judge",
-                "corrmatch/methods/ps_mt.py",
-            ),
-            "corrmatch.methods.ps_mt.MeanOfTwo.set_recompute": (
-                "methods/ps_mt.html#meanoftwo.set_recompute",
-                "corrmatch/methods/ps_mt.py",
-            ),
             "corrmatch.methods.ps_mt.PSMT": ("methods/ps_mt.html#psmt", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.PSMT.__init__": ("methods/ps_mt.html#psmt.__init__", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.PSMT.after": ("methods/ps_mt.html#psmt.after", "corrmatch/methods/ps_mt.py"),
@@ -1890,6 +1834,31 @@ d = {
             ),
         },
         "corrmatch.models.base": {
+            "corrmatch.models.base.MeanOf": ("reference/segmenter.html#meanof", "corrmatch/models/base.py"),
+            "corrmatch.models.base.MeanOf.__init__": (
+                "reference/segmenter.html#meanof.__init__",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.compile_parts": (
+                "reference/segmenter.html#meanof.compile_parts",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.decode": (
+                "reference/segmenter.html#meanof.decode",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.encoder_parameters": (
+                "reference/segmenter.html#meanof.encoder_parameters",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.forward": (
+                "reference/segmenter.html#meanof.forward",
+                "corrmatch/models/base.py",
+            ),
+            "corrmatch.models.base.MeanOf.set_recompute": (
+                "reference/segmenter.html#meanof.set_recompute",
+                "corrmatch/models/base.py",
+            ),
             "corrmatch.models.base.Segmenter": ("reference/segmenter.html#segmenter", "corrmatch/models/base.py"),
             "corrmatch.models.base.Segmenter.compile_parts": (
                 "reference/segmenter.html#segmenter.compile_parts",
@@ -1955,6 +1924,47 @@ d = {
                 "corrmatch/models/build.py",
             ),
             "corrmatch.models.build.freeze": ("reference/network.html#freeze", "corrmatch/models/build.py"),
+        },
+        "corrmatch.models.critic": {
+            "corrmatch.models.critic.ErrorLocaliser": (
+                "reference/critic.html#errorlocaliser",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.ErrorLocaliser.__init__": (
+                "reference/critic.html#errorlocaliser.__init__",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.ErrorLocaliser.forward": (
+                "reference/critic.html#errorlocaliser.forward",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.FlawDetector": (
+                "reference/critic.html#flawdetector",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.FlawDetector.__init__": (
+                "reference/critic.html#flawdetector.__init__",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.FlawDetector.forward": (
+                "reference/critic.html#flawdetector.forward",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.HalfNorm": ("reference/critic.html#halfnorm", "corrmatch/models/critic.py"),
+            "corrmatch.models.critic.HalfNorm.__init__": (
+                "reference/critic.html#halfnorm.__init__",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.HalfNorm.forward": (
+                "reference/critic.html#halfnorm.forward",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.frozen": ("reference/critic.html#frozen", "corrmatch/models/critic.py"),
+            "corrmatch.models.critic.gaussian_blur": (
+                "reference/critic.html#gaussian_blur",
+                "corrmatch/models/critic.py",
+            ),
+            "corrmatch.models.critic.min_max": ("reference/critic.html#min_max", "corrmatch/models/critic.py"),
         },
         "corrmatch.models.deeplab": {
             "corrmatch.models.deeplab.ASPP": ("book/model.html#aspp", "corrmatch/models/deeplab.py"),
@@ -2196,6 +2206,7 @@ d = {
                 "corrmatch/nn/contrast.py",
             ),
             "corrmatch.nn.contrast.info_nce": ("reference/contrast.html#info_nce", "corrmatch/nn/contrast.py"),
+            "corrmatch.nn.contrast.projector": ("reference/contrast.html#projector", "corrmatch/nn/contrast.py"),
         },
         "corrmatch.nn.copy_paste": {
             "corrmatch.nn.copy_paste.class_pixels": (
@@ -2211,9 +2222,6 @@ d = {
                 "corrmatch/nn/copy_paste.py",
             ),
             "corrmatch.nn.copy_paste.rescaled": ("reference/copy_paste.html#rescaled", "corrmatch/nn/copy_paste.py"),
-        },
-        "corrmatch.nn.critic": {
-            "corrmatch.nn.critic.frozen": ("reference/critic.html#frozen", "corrmatch/nn/critic.py")
         },
         "corrmatch.nn.cutmix": {
             "corrmatch.nn.cutmix._inside": ("reference/cutmix.html#_inside", "corrmatch/nn/cutmix.py"),
@@ -2241,6 +2249,7 @@ d = {
             ),
         },
         "corrmatch.nn.ema": {
+            "corrmatch.nn.ema.eval_mode": ("reference/ema.html#eval_mode", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.follow": ("reference/ema.html#follow", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.frozen_logits": ("reference/ema.html#frozen_logits", "corrmatch/nn/ema.py"),
             "corrmatch.nn.ema.make_teacher": ("reference/ema.html#make_teacher", "corrmatch/nn/ema.py"),
@@ -2552,6 +2561,7 @@ d = {
             "corrmatch.viz.curves.terms_of": ("reference/curves.html#terms_of", "corrmatch/viz/curves.py"),
         },
         "corrmatch.viz.diagram": {
+            "corrmatch.viz.diagram._label_place": ("reference/diagram.html#_label_place", "corrmatch/viz/diagram.py"),
             "corrmatch.viz.diagram._wrapped": ("reference/diagram.html#_wrapped", "corrmatch/viz/diagram.py"),
             "corrmatch.viz.diagram.legend_handles": (
                 "reference/diagram.html#legend_handles",
