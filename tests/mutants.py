@@ -136,7 +136,7 @@ MUTANTS = [  # part, what stands there, what is put there
     ),
     ("losses", "distance = -(teacher.softmax(1)", "distance = (teacher.softmax(1)"),
     ("losses", "teacher = teacher_logits.detach()", "teacher = teacher_logits"),
-    ("losses", "valid & (p <= kth.clamp(min=self.threshold))", "valid & (p < kth.clamp(min=self.threshold))"),
+    ("losses", "valid & (p <= kth", "valid & (p < kth"),
     ("losses", "kth.clamp(min=self.threshold)", "kth.clamp(max=self.threshold)"),
     ("losses", "return mean_over(losses, keep, keep, count)", "return mean_over(losses, keep, valid, count)"),
     (
@@ -164,7 +164,7 @@ MUTANTS = [  # part, what stands there, what is put there
     ),
     ("evaluation", "total[..., y : y + h, x : x + w] += p", "total[..., y : y + h, x : x + w] = p"),
     ("evaluation", "max((side - size) // 2, 0)", "max(side - size, 0)"),
-    ("evaluation", "        if modes:\n            model.eval()\n", ""),
+    ("evaluation", "                module.training = False\n", ""),
     (
         "evaluation",
         "            module.training = training",
@@ -176,7 +176,6 @@ MUTANTS = [  # part, what stands there, what is put there
         'item["labels"]',
     ),
     ("evaluation", "(labels < 0) | (labels >= num_classes)", "(labels < 0) | (labels > num_classes)"),
-    ("evaluation", "if path.exists() and not overwrite:", "if False:"),
     ("evaluation", "if logits.isnan().any():", "if False:"),
     (
         "evaluation",
