@@ -212,7 +212,8 @@ class RunContext:
     def batches(self, step: int, workers: int | None = None):
         "Everything from `step` to the end of the run; tensors are on the device. The processes that load stay."
         workers, self.views.epoch = self.config.data.workers if workers is None else workers, 0
-        for batch in readable_errors(batches(self.views, self.share, workers, step, self.total)):
+        pin = self.dist.device.type == "cuda"
+        for batch in readable_errors(batches(self.views, self.share, workers, step, self.total, pin)):
             yield {k: self.on_device(v) if torch.is_tensor(v) else v for k, v in batch.items()}
 
     def on_device(self, x: torch.Tensor) -> torch.Tensor:
@@ -292,7 +293,7 @@ def log_row(state: TrainState, epoch: int, logs: dict) -> dict:
     row |= record.means()
     if not logs:
         return row
-    values = torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in logs.values()])
+    values = torch.stack([torch.as_tensor(v).cpu().double() for v in logs.values()])
     return row | dict(zip(logs, record.dist.reduce(values, "mean").tolist()))
 
 
@@ -419,7 +420,7 @@ def run_metadata(context: RunContext) -> dict:
         "classes": context.folder.classes.to_dict(),
         "lists": lists,
         "preprocessing": {"mean": list(MEAN), "std": list(STD)},
-        "environment": environment(),
+        "environment": environment(context.dist.device),
     }
 
 
@@ -513,7 +514,7 @@ def start_run(state: TrainState, context: RunContext, resume: bool):
         return
     if not resume:
         save(state, context, "last.pt")
-        save_json(context.run / "environment.json", environment())
+        save_json(context.run / "environment.json", environment(context.dist.device))
         # the last file: a folder that has it holds a run that can be continued
         save_json(context.run / "config.json", to_dict(context.config))
     trim_rows(context.run / "log.csv", state.step)
