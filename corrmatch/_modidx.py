@@ -820,6 +820,7 @@ d = {
             ),
             "corrmatch.engine.trainer.to_device": ("book/trainer.html#to_device", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.train": ("book/trainer.html#train", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.train_epoch": ("book/trainer.html#train_epoch", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.validate": ("book/trainer.html#validate", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.withdraw": ("book/trainer.html#withdraw", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.write": ("book/trainer.html#write", "corrmatch/engine/trainer.py"),
