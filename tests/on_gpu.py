@@ -7,7 +7,6 @@ import json
 import sys
 import traceback
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import torch
