@@ -178,7 +178,7 @@ def main(words=None) -> pd.DataFrame:
             print(json.dumps(rows[-1]), flush=True)
             shape = {"recipe": a.recipe, "encoder": c.model.encoder, "classes": classes, "batch": c.batch}
             shape |= {"crop": c.data.crop, "precision": a.precision, "fast": a.fast, "threads": torch.get_num_threads()}
-            save_json(out, {"settings": shape, "environment": environment(), "steps": rows})
+            save_json(out, {"settings": shape, "environment": environment(dist.device), "steps": rows})
             relative(rows).to_csv(out.with_suffix(".csv"), float_format="%.4g")
     print(f"\n{relative(rows).to_string(float_format='%.4g')}\n\nwritten: {out}")
     return relative(rows)

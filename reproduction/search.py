@@ -32,13 +32,16 @@ def search(
 ) -> dict:  # value -> mIoU (%) on `unread_ids`, after the last step
     "Train once for each value; the runs are neither validated nor chosen by validation images."
     out.mkdir(parents=True, exist_ok=True)
-    write_ids(out / "unread.txt", unread_ids())
+    if not (out / "unread.txt").exists():
+        write_ids(out / "unread.txt", unread_ids())
     found = {}
     for value in values:
         config = change(RECIPES[recipe].make(method), {setting: value})
         config = replace(config, name=f"{recipe}/{method}_{setting}_{value:g}", steps=steps, out=str(out))
-        run = finish(replace(config, data=replace(config.data, root=str(root), val=None))).folder
-        found[value] = 100 * evaluate(run, root, str(out / "unread.txt")).miou
+        result = finish(replace(config, data=replace(config.data, root=str(root), val=None)))
+        if not result.finished:
+            raise KeyboardInterrupt  # the same command goes on
+        found[value] = 100 * evaluate(result.folder, root, str(out / "unread.txt")).miou
         print(f"{setting} {value:g}: {found[value]:.1f}", flush=True)
     return found
 

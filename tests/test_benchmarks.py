@@ -1,5 +1,6 @@
 "benchmarks/steps.py: what is counted is right, and every method is in the file as soon as it is measured."
 
+import argparse
 import json
 import sys
 import pandas as pd
@@ -143,6 +144,11 @@ def test_a_part_that_hangs_is_ended(tmp_path):
 def test_without_time_a_part_is_left_out(tmp_path):
     status, records = rehearse(tmp_path, "two", minutes=0.01)
     assert "no time" in records["two"]["skipped"]
+
+
+def test_one_card_is_not_shared_by_two_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert "one" in gpu.two(argparse.Namespace(device="cuda"), 60, tmp_path)["skipped"]
 
 
 @pytest.mark.slow

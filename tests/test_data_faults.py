@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import partial
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from corrmatch.data.check import (
     read_pair,
     resolve_split,
 )
+from corrmatch.data.prepare import write_list, write_missing
 from corrmatch.data.splits import make_split, protocol, protocols, read_ids, write_ids
 
 CLASSES = Classes(("ground", "red", "green"))
@@ -339,6 +341,13 @@ def test_a_list_is_never_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="exists already"):
         write_ids(tmp_path / "list.txt", ["b"])
     assert read_ids(tmp_path / "list.txt") == ["a"]
+
+
+def test_half_a_list_of_a_killed_preparation_hinders_nothing(tmp_path):
+    path = tmp_path / "train.txt"
+    path.with_name("train.txt.part").write_text("a\n")
+    assert write_missing({path: partial(write_list, ["a", "b"])}, "lists") == (1, [])
+    assert path.read_text() == "a\nb\n" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_finding_is_its_error(sample):

@@ -432,7 +432,7 @@ def test_another_version_is_said_and_an_older_run_is_continued(place, monkeypatc
 
     with monkeypatch.context() as m:
         m.setattr(trainer, "Interrupt", Stop)
-        m.setattr(trainer, "environment", lambda: runs.environment() | {"corrmatch": "0.0.1"})
+        m.setattr(trainer, "environment", lambda *a: runs.environment() | {"corrmatch": "0.0.1"})
         assert not train(config(place, "older"), progress=False).finished
     settings = place / "runs" / "older" / "config.json"
     values = json.loads(settings.read_text())

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +20,13 @@ from corrmatch.cli import main
 from corrmatch.data.toy import make_toy
 from corrmatch.engine import trainer
 from corrmatch.engine.config import to_dict
+from corrmatch.engine.results import Result
 from corrmatch.engine.runs import load_checkpoint, read_log, save_json
 from corrmatch.methods import DEFAULT
 from corrmatch.methods.corrmatch.method import CorrMatchConfig, Weights
 from corrmatch.methods.corrmatch.propagation import propagate_regions
 from corrmatch.recipes.published import RECIPES, Recipe, labelled_only, toy, using, voc_classic_92
-from reproduction import figures, pictures, step_picture
+from reproduction import figures, pictures, search, step_picture
 from reproduction.compare import apart, explained, measure, measured_in, noise, readable, verdict
 from reproduction.paper import TABLES, paper_table, plot_field, source
 from reproduction.runs import ALONE, RUNS, change, check_same, recipes_of, row_config
@@ -292,6 +294,17 @@ def test_without_a_clone_the_command_says_so(tmp_path, capsys, monkeypatch):
 
 
 PAGES = sorted((ROOT / "nbs" / "paper").glob("table*.ipynb"))
+
+
+def test_a_search_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    results = [True, False, True, True]  # whether a run came to its end
+    run = lambda config: Result(tmp_path / config.name, 1, 0.5, 0.5, 1.0, results.pop(0))
+    monkeypatch.setattr(search, "finish", run)
+    monkeypatch.setattr(search, "evaluate", lambda *args: SimpleNamespace(miou=0.5))
+    words = ["voc_animals_31", "optim.lr", [0.01, 0.02], "supervised", 4, tmp_path / "data", tmp_path / "out"]
+    with pytest.raises(KeyboardInterrupt):
+        search.search(*words)
+    assert search.search(*words) == {0.01: 50.0, 0.02: 50.0}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)

@@ -257,6 +257,7 @@ def write_whole(path: Path, write):
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # of a process that was killed
         write(part)
         os.replace(part, path)
     except OSError as error:

@@ -480,6 +480,7 @@ def batches(
     workers: int = 0,  # processes that load
     start: int = 0,  # first batch, to continue in the middle of an epoch
     stop: int | None = None,  # the batch before which to end, perhaps epochs later; None: at the end of this epoch
+    pin: bool = False,  # in memory from which a GPU copies while the host goes on
 ) -> DataLoader:
     "The batches of an epoch, or of several in a row with the same workers, in their fixed order."
     if batch < 1:
@@ -496,7 +497,7 @@ def batches(
         dataset,
         batch_sampler=_Order(dataset, batch, full, start, full if stop is None else stop),
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin,
         generator=torch.Generator(),
     )
 

@@ -241,10 +241,11 @@ def evaluating(
     Afterwards each module has its own mode back."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [(m, m.training, getattr(m, "autocast", None)) for m in modules]
-    translated = any(m._compiled_call_impl for m in modules)
+    translated = any(getattr(m, "translated", False) for m in modules)
     # images of many sizes: no search for the fastest kernel of each
+    flags = {"benchmark": False, "deterministic": torch.backends.cudnn.deterministic, "allow_tf32": True}
     with ExitStack() as stack:
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=True))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, **flags))
         stack.enter_context(torch.inference_mode())
         if translated:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -274,9 +275,8 @@ def evaluate_views(
 ) -> ConfusionMatrix:
     "Predict each image once, at its own size, and count."
     matrix = ConfusionMatrix(len(classes))
-    on_gpu = isinstance(model, nn.Module) and any(p.is_cuda for p in model.parameters())
     # its own generator: nobody else's draws move
-    items = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=on_gpu, generator=torch.Generator())
+    items = DataLoader(dataset, batch_size=None, num_workers=workers, generator=torch.Generator())
     with evaluating(model):
         for i, item in enumerate(tqdm(items, "evaluate", len(dataset), leave=False, disable=not progress)):
             labels = item["labels"].masked_fill(item["labels"] == classes.ignore_index, matrix.ignore_index)

@@ -66,6 +66,8 @@ class processes:
         )
         kind = str(find_device(self.wanted))
         if world == 1:
+            if kind.startswith("cuda:"):  # else pinned memory and the like would go to the first GPU
+                torch.cuda.set_device(kind)
             return Processes(device=torch.device(kind))
         if ":" in kind:
             raise ValueError(

@@ -354,8 +354,11 @@ def trim_rows(path, step: int):
 
 # %% ../../nbs/reference/runs.ipynb #dee67f00
 #| code-fold: true
-def environment() -> dict:
+def environment(
+    device: torch.device | None = None,  # that computes; None: the one that `auto` means
+) -> dict:
     "Versions, commit and device: what a number was made with."
+    device = device or find_device()
 
     def of(package):
         try:
@@ -371,7 +374,7 @@ def environment() -> dict:
         "torch": str(torch.__version__),
         **{p: of(p) for p in ("torchvision", "numpy", "pillow")},
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
 
 

@@ -115,7 +115,8 @@ class MetricLogger:
         )
 
     def load_state_dict(self, state: list):
-        self.steps = [(step, {k: torch.tensor(v) for k, v in losses.items()}, ids) for step, losses, ids in state]
+        on_device = lambda v: torch.tensor(v, device=self.dist.device)
+        self.steps = [(step, {k: on_device(v) for k, v in losses.items()}, ids) for step, losses, ids in state]
 
 
 # %% ../../nbs/reference/state.ipynb #25e5850c

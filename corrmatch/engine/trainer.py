@@ -33,6 +33,7 @@ __all__ = [
     "withdraw",
     "validate",
     "earlier_stages",
+    "train_epoch",
     "one_training",
     "train",
 ]
@@ -212,7 +213,8 @@ class RunContext:
     def batches(self, step: int, workers: int | None = None):
         "Everything from `step` to the end of the run; tensors are on the device. The processes that load stay."
         workers, self.views.epoch = self.config.data.workers if workers is None else workers, 0
-        for batch in readable_errors(batches(self.views, self.share, workers, step, self.total)):
+        pin = self.dist.device.type == "cuda"
+        for batch in readable_errors(batches(self.views, self.share, workers, step, self.total, pin)):
             yield {k: self.on_device(v) if torch.is_tensor(v) else v for k, v in batch.items()}
 
     def on_device(self, x: torch.Tensor) -> torch.Tensor:
@@ -292,7 +294,7 @@ def log_row(state: TrainState, epoch: int, logs: dict) -> dict:
     row |= record.means()
     if not logs:
         return row
-    values = torch.stack([torch.as_tensor(v, dtype=torch.float64).cpu() for v in logs.values()])
+    values = torch.stack([torch.as_tensor(v).cpu().double() for v in logs.values()])
     return row | dict(zip(logs, record.dist.reduce(values, "mean").tolist()))
 
 
@@ -419,7 +421,7 @@ def run_metadata(context: RunContext) -> dict:
         "classes": context.folder.classes.to_dict(),
         "lists": lists,
         "preprocessing": {"mean": list(MEAN), "std": list(STD)},
-        "environment": environment(),
+        "environment": environment(context.dist.device),
     }
 
 
@@ -513,7 +515,7 @@ def start_run(state: TrainState, context: RunContext, resume: bool):
         return
     if not resume:
         save(state, context, "last.pt")
-        save_json(context.run / "environment.json", environment())
+        save_json(context.run / "environment.json", environment(context.dist.device))
         # the last file: a folder that has it holds a run that can be continued
         save_json(context.run / "config.json", to_dict(context.config))
     trim_rows(context.run / "log.csv", state.step)
@@ -576,6 +578,33 @@ def earlier_stages(context: RunContext, interrupt: Interrupt, progress: bool, ca
     context.views.labels = labels
 
 
+# %% ../../nbs/book/10_trainer.ipynb #ce0aa597
+#| code-fold: true
+def train_epoch(state: TrainState, context: RunContext, stream, writer, bar, interrupt: Interrupt) -> bool:
+    "The steps that are left of an epoch, with the rows and checkpoints that are due; whether it was told to stop."
+    config, dist, stop = context.config, context.dist, False
+    for batch in islice(stream, context.left(state.step)):
+        epoch = state.step // context.per_epoch
+        losses = training_step(state, batch, config, context.total, context.per_epoch, dist)
+        state.record.add(state.step, losses.terms, ids_of(batch))
+        bar.update()
+        if state.step in context.kept_at:
+            save(state, context, f"step{state.step}.pt")
+        due = state.step % config.log_every == 0 or state.step == context.total
+        if due and state.record.steps:
+            row = log_row(state, epoch, losses.logs)
+            if dist.main:
+                write(context.run, writer, "log.csv", row)
+            shown = {k: f"{row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row}
+            bar.set_postfix(shown | {"mIoU": f"{100 * state.last:.1f}"})
+        if stop := interrupt.together(dist, state.step):
+            break
+        if config.save_every and state.step % config.save_every == 0:
+            save(state, context, "last.pt")
+    save(state, context, "last.pt")
+    return stop
+
+
 # %% ../../nbs/book/10_trainer.ipynb #e59ed944
 def one_training(
     config: Config,
@@ -614,27 +643,7 @@ def one_training(
                     stop = not validate(state, context, writer, callback, interrupt)
                 if stop or state.step >= context.total:
                     break
-                for batch in islice(stream, context.left(state.step)):
-                    epoch = state.step // context.per_epoch
-                    losses = training_step(state, batch, config, context.total, context.per_epoch, dist)
-                    state.record.add(state.step, losses.terms, ids_of(batch))
-                    bar.update()
-                    if state.step in context.kept_at:
-                        save(state, context, f"step{state.step}.pt")
-                    due = state.step % config.log_every == 0 or state.step == context.total
-                    if due and state.record.steps:
-                        row = log_row(state, epoch, losses.logs)
-                        if dist.main:
-                            write(context.run, writer, "log.csv", row)
-                        bar.set_postfix(
-                            {k: f"{row[k]:.3f}" for k in ("total", "tau", "mask_ratio") if k in row}
-                            | {"mIoU": f"{100 * state.last:.1f}"}
-                        )
-                    if stop := interrupt.together(dist, state.step):
-                        break
-                    if config.save_every and state.step % config.save_every == 0:
-                        save(state, context, "last.pt")
-                save(state, context, "last.pt")
+                stop = train_epoch(state, context, stream, writer, bar, interrupt)
     finished = state.step >= context.total and not (state.scored < state.step and context.to_score(state.step))
     return Result(context.run, state.step, state.last, state.best, time.time() - start, finished)
 
