@@ -16,7 +16,7 @@ from ..nn.copy_paste import class_pixels, draw_classes, paste_classes, rescaled
 from ..nn.cutmix import mix, pseudo_label
 from ..nn.ema import follow, make_teacher, warm_momentum
 from ..nn.losses import IGNORE, pixel_cross_entropy
-from ..settings import need
+from ..settings import Count, need, NonNegative, Share
 
 
 # %% ../../nbs/methods/ael.ipynb #e8118580
@@ -44,25 +44,17 @@ class AELConfig(MethodConfig):
     "Settings of AEL."
 
     views = Views(strong=0, box="half")
-    weight: float = 1.0  # of both consistency losses
-    threshold: float = 0.7  # confidence of the teacher from which a labelled pixel has one (Cityscapes: 0)
-    power: float = 2.0  # of the confidence that weighs a pixel; 0: all count alike
-    momentum: float = 0.99  # share of the teacher that stays, reached as 1 - 1/(step+1)
-    bank_momentum: float = 0.999  # share of the classes' confidences that stays at each step
+    weight: NonNegative = 1.0  # of both consistency losses
+    threshold: NonNegative = 0.7  # confidence of the teacher from which a labelled pixel has one (Cityscapes: 0)
+    power: NonNegative = 2.0  # of the confidence that weighs a pixel; 0: all count alike
+    momentum: Share = 0.99  # share of the teacher that stays, reached as 1 - 1/(step+1)
+    bank_momentum: Share = 0.999  # share of the classes' confidences that stays at each step
     sampling: bool = True  # pixels of classes that are learnt well are left out by chance
     adaptive: bool = True  # CutMix boxes around badly learnt classes; off: boxes of half the area from the usual source
-    least_area: float = 0.03  # share of the crop that such a piece has at least (Cityscapes: 0.005)
-    paste: float = 0.5  # probability that classes of another labelled image are pasted into one
-    pasted_classes: int = 1  # how many of them (Cityscapes: 3)
+    least_area: Share = 0.03  # share of the crop that such a piece has at least (Cityscapes: 0.005)
+    paste: Share = 0.5  # probability that classes of another labelled image are pasted into one
+    pasted_classes: Count = 1  # how many of them (Cityscapes: 3)
     excluded: tuple[int, ...] = ()  # classes that are never pasted or mixed (Cityscapes: 0, 1, 2, 8, 10)
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("weight", "threshold", "power"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        for name in ("momentum", "bank_momentum", "least_area", "paste"):
-            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
-        need(self.pasted_classes >= 1, "method.pasted_classes", self.pasted_classes, "at least 1")
 
     def unlabelled_off(self):
         return {"weight": 0.0, "momentum": 0.0, "paste": 0.0}  # the teacher, which is judged, is the student

@@ -14,7 +14,7 @@ from .base import Method, MethodConfig, register, weighted_sum, with_source
 from ..nn.cutmix import mix, pseudo_label
 from ..nn.ema import follow, frozen_logits, make_teacher
 from ..nn.losses import masked_cross_entropy
-from ..settings import need
+from ..settings import NonNegative, Share, Whole
 
 
 # %% ../../nbs/methods/augseg.ipynb #4a39d967
@@ -23,18 +23,11 @@ class AugSegConfig(MethodConfig):
     "Settings of AugSeg."
 
     views = Views(photometric="operations", box="beta", labelled_box="beta_small")
-    threshold: float = 0.95  # confidence from which a pixel is a target (Cityscapes: 0)
-    weight: float = 1.0  # of the unsupervised loss (ResNet-50 on Cityscapes: 2)
-    momentum: float = 0.999  # share of the teacher that stays at each step (Cityscapes: 0.996)
-    copy_epochs: int = 1  # epochs at the beginning in which the teacher is the student
+    threshold: NonNegative = 0.95  # confidence from which a pixel is a target (Cityscapes: 0)
+    weight: NonNegative = 1.0  # of the unsupervised loss (ResNet-50 on Cityscapes: 2)
+    momentum: Share = 0.999  # share of the teacher that stays at each step (Cityscapes: 0.996)
+    copy_epochs: Whole = 1  # epochs at the beginning in which the teacher is the student
     judge_student: bool = False  # validate and export the student, not the teacher
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.threshold >= 0, "method.threshold", self.threshold, "0 or more (above 1: no pixel is a target)")
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
-        need(0 <= self.momentum <= 1, "method.momentum", self.momentum, "from 0 to 1")
-        need(self.copy_epochs >= 0, "method.copy_epochs", self.copy_epochs, "0 or more")
 
     def unlabelled_off(self):
         return {"weight": 0.0, "momentum": 0.0}  # the teacher, which is judged, is the student

@@ -7,6 +7,7 @@ __all__ = ["shifted", "CACConfig", "CAC"]
 
 # %% ../../nbs/methods/cac.ipynb #baae1762
 from dataclasses import dataclass
+from typing import Annotated
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +19,7 @@ from ..models.base import at_least_float32
 from ..nn.contrast import ClassQueue, info_nce
 from ..nn.cutmix import pseudo_label
 from ..nn.losses import IGNORE
-from ..settings import need
+from ..settings import Count, NonNegative, Positive, Range, Share
 
 
 # %% ../../nbs/methods/cac.ipynb #90048592
@@ -41,23 +42,13 @@ class CACConfig(MethodConfig):
     "Settings of CAC."
 
     views = Views(strong=1, box=None, photometric="mild", overlap=True)
-    weight: float = 0.1  # of the contrast
-    warmup: float = 5 / 80  # share of the run with labelled images alone, before
-    threshold: float = 0.75  # confidence above which a cell is a positive
-    temperature: float = 0.1
-    channels: int = 128  # of the projected features
-    cells: int = 6400  # of each crop that become negatives in a step, of all processes together
-    batches: int = 3  # steps whose cells are negatives, this one included; of small batches more fit
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("weight", "threshold"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        need(0 <= self.warmup <= 1, "method.warmup", self.warmup, "from 0 to 1")
-        need(self.temperature > 0, "method.temperature", self.temperature, "more than 0")
-        need(self.batches >= 2, "method.batches", self.batches, "at least 2")
-        for name in ("channels", "cells"):
-            need(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), "at least 1")
+    weight: NonNegative = 0.1  # of the contrast
+    warmup: Share = 5 / 80  # share of the run with labelled images alone, before
+    threshold: NonNegative = 0.75  # confidence above which a cell is a positive
+    temperature: Positive = 0.1
+    channels: Count = 128  # of the projected features
+    cells: Count = 6400  # of each crop that become negatives in a step, of all processes together
+    batches: Annotated[int, Range(2)] = 3  # steps whose cells are negatives, with this one
 
     def unlabelled_off(self):
         return {"weight": 0.0}

@@ -7,6 +7,7 @@ __all__ = ["PERTURBATIONS", "CCTConfig", "CCT"]
 
 # %% ../../nbs/methods/cct.ipynb #86a3b398
 from dataclasses import dataclass
+from typing import Annotated
 from torch import nn
 from torch.nn import functional as F
 import torch
@@ -18,7 +19,7 @@ from ..nn.components import components
 from ..nn.losses import IGNORE, mean_over, pixel_cross_entropy
 from ..nn.perturbations import adversarial_noise, feature_drop, feature_noise, guided_cutout
 from ..nn.ramps import log_ramp, sigmoid_ramp
-from ..settings import need
+from ..settings import Count, need, NonNegative, Range, Share
 
 # %% ../../nbs/methods/cct.ipynb #99e950fa
 # what auxiliary decoders do not see, or see otherwise; vat is of the paper, and not of the rewrite
@@ -30,19 +31,15 @@ class CCTConfig(MethodConfig):
     "Settings of CCT."
 
     views = Views(strong=0, box=None)
-    weight: float = 30.0  # of the mean squared difference of probabilities
-    ramp: float = 0.0  # share of the run in which that weight rises (code of the paper: 0.1)
+    weight: NonNegative = 30.0  # of the mean squared difference of probabilities
+    ramp: Share = 0.0  # share of the run in which that weight rises (code of the paper: 0.1)
     perturbations: tuple[str, ...] = PERTURBATIONS[:-1]  # some of noise drop dropout cutout context objects vat
-    copies: int = 2  # decoders for each of them
+    copies: Count = 2  # decoders for each of them
     annealed: bool = False  # a labelled pixel counts while its class is less probable than a rising threshold
-    anneal: float = 0.4  # share of the run in which that threshold rises, from 1/K to 0.99
+    anneal: Annotated[float, Range(0, 1, without=(0,))] = 0.4  # share of the run in which it rises, from 1/K to 0.99
 
     def __post_init__(self):
         super().__post_init__()
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
-        need(0 <= self.ramp <= 1, "method.ramp", self.ramp, "from 0 to 1")
-        need(0 < self.anneal <= 1, "method.anneal", self.anneal, "more than 0, at most 1")
-        need(self.copies >= 1, "method.copies", self.copies, "at least 1")
         known = bool(self.perturbations) and set(self.perturbations) <= set(PERTURBATIONS)
         need(known, "method.perturbations", self.perturbations, f"some of {', '.join(PERTURBATIONS)}")
         need(not (self.annealed and self.ohem), "method.annealed", self.annealed, "off where method.ohem is on")

@@ -16,7 +16,7 @@ from ..models.base import at_least_float32
 from ..models.deeplab import conv_bn_relu
 from ..nn.cutmix import mix
 from ..nn.losses import mean_over, pixel_cross_entropy
-from ..settings import need
+from ..settings import NonNegative, Part
 
 
 # %% ../../nbs/methods/ccvc.ipynb #a5e25ad1
@@ -34,20 +34,14 @@ class CCVCConfig(MethodConfig):
     "Settings of CCVC."
 
     strong_view: bool = True  # labels of the weak view supervise the mixed strong view, too; False: itself alone
-    sup: float = 5.0  # weight of the supervised losses' mean (Cityscapes: 1)
-    con: float = 2.0  # weight of the consistency (Cityscapes: 1)
-    dis: float = 1.0  # weight of the discrepancy
-    threshold: float = 0.9  # confidence above which a label in conflict counts more (Cityscapes: 0)
-    conflict: float = 2.0  # factor of a pixel whose label is in conflict and confident
-    dropout: float = 0.5  # of channels, in the mapping
+    sup: NonNegative = 5.0  # weight of the supervised losses' mean (Cityscapes: 1)
+    con: NonNegative = 2.0  # weight of the consistency (Cityscapes: 1)
+    dis: NonNegative = 1.0  # weight of the discrepancy
+    threshold: NonNegative = 0.9  # confidence above which a label in conflict counts more (Cityscapes: 0)
+    conflict: NonNegative = 2.0  # factor of a pixel whose label is in conflict and confident
+    dropout: Part = 0.5  # of channels, in the mapping
     raw_logits: bool = False  # the threshold is compared with the largest logit, as in the published code
     unmixed_conflict: bool = False  # conflicts of the strong view are those of the weak one, as in the published code
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("sup", "con", "dis", "conflict"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        need(0 <= self.dropout < 1, "method.dropout", self.dropout, "from 0 to below 1")
 
     @property
     def views(self) -> Views:

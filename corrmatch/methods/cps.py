@@ -12,7 +12,7 @@ from ..data.views import Views
 from .base import Method, MethodConfig, register, weighted_sum
 from ..nn.cutmix import mix
 from ..nn.losses import pixel_cross_entropy
-from ..settings import need
+from ..settings import NonNegative
 
 
 # %% ../../nbs/methods/cps.ipynb #d0f6162c
@@ -21,11 +21,7 @@ class CPSConfig(MethodConfig):
     "Settings of CPS."
 
     cutmix: bool = True  # cross terms on mixed unlabelled images; False: on labelled and unlabelled images as they are
-    weight: float | None = None  # of the cross terms; None: 1 with CutMix, 1.5 without (Cityscapes: 5 and 6)
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.weight is None or self.weight >= 0, "method.weight", self.weight, "0 or more, or None")
+    weight: NonNegative | None = None  # of the cross terms; None: 1 with CutMix, 1.5 without (Cityscapes: 5 and 6)
 
     @property
     def views(self) -> Views:

@@ -13,7 +13,7 @@ from .base import Method, MethodConfig, register, weighted_sum, with_source
 from ..nn.cutmix import mix
 from ..nn.ema import follow, frozen_logits, make_teacher
 from ..nn.losses import mean_over
-from ..settings import need
+from ..settings import NonNegative, Share
 
 
 # %% ../../nbs/methods/cutmix_seg.ipynb #0c5968de
@@ -21,17 +21,11 @@ from ..settings import need
 class CutMixSegConfig(MethodConfig):
     "Settings of CutMix-Seg."
 
-    weight: float = 1.0  # of the squared difference of probabilities
-    threshold: float = 0.97  # confidence of the teacher whose share of pixels multiplies the loss
-    momentum: float = 0.99  # share of the teacher that stays at each step
+    weight: NonNegative = 1.0  # of the squared difference of probabilities
+    threshold: NonNegative = 0.97  # confidence of the teacher whose share of pixels multiplies the loss
+    momentum: Share = 0.99  # share of the teacher that stays at each step
     per_pixel: bool = False  # the loss of confident pixels alone, instead of all times the share of confident ones
     colour: bool = False  # the student sees strong views, too (the sequel of 2021)
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
-        need(self.threshold >= 0, "method.threshold", self.threshold, "0 or more (above 1: no pixel is confident)")
-        need(0 <= self.momentum <= 1, "method.momentum", self.momentum, "from 0 to 1")
 
     @property
     def views(self) -> Views:

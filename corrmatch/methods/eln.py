@@ -7,6 +7,7 @@ __all__ = ["ErrorLocaliser", "localisation_loss", "ELNConfig", "ELN"]
 
 # %% ../../nbs/methods/eln.ipynb #4d8fce99
 from dataclasses import dataclass
+from typing import Annotated
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +19,7 @@ from ..nn.contrast import info_nce
 from ..nn.critic import frozen
 from ..nn.ema import follow, make_teacher
 from ..nn.losses import IGNORE, mean_over, pixel_cross_entropy
-from ..settings import need
+from ..settings import Count, need, NonNegative, Positive, Range, Share, Whole
 
 
 # %% ../../nbs/methods/eln.ipynb #5df63670
@@ -70,32 +71,24 @@ class ELNConfig(MethodConfig):
     "Settings of ELN."
 
     views = Views(strong=1, box=None)
-    pretrain: float = 70 / 500  # share of the run in which the student learns from masks alone
-    localise: float = 50 / 500  # share after it, in which localiser and auxiliary decoders learn, too
-    weight: float = 1.0  # of the losses on pseudo-labels
-    contrast: float = 1.0  # weight of the contrast
-    crops: int = 8  # of a micro-batch, in which features are contrasted
-    side: int = 32  # of a crop, positions of the joined features
-    temperature: float = 0.5  # of the contrast
-    gates: tuple[float, float] = (20.0, 50.0)  # a decoder learns where its loss is so many times the student's
-    momentum: float = 0.995  # share of the teacher that stays at each step
-    reset: int = 266  # steps after which the student becomes the teacher, again and again; 0: never
-    width: int = 64  # channels of the localiser's first convolution
-    localiser_lr: float = 1e-4  # learning rate of the localiser's AdamW; it decays as the others do
+    pretrain: NonNegative = 70 / 500  # share of the run in which the student learns from masks alone
+    localise: NonNegative = 50 / 500  # share after it, in which localiser and auxiliary decoders learn, too
+    weight: NonNegative = 1.0  # of the losses on pseudo-labels
+    contrast: NonNegative = 1.0  # weight of the contrast
+    crops: Count = 8  # of a micro-batch, in which features are contrasted
+    side: Count = 32  # of a crop, positions of the joined features
+    temperature: Positive = 0.5  # of the contrast
+    gates: Annotated[tuple[float, float], Range(0)] = (20.0, 50.0)  # a decoder learns from so many times the loss
+    momentum: Share = 0.995  # share of the teacher that stays at each step
+    reset: Whole = 266  # steps after which the student becomes the teacher, again and again; 0: never
+    width: Count = 64  # channels of the localiser's first convolution
+    localiser_lr: Positive = 1e-4  # learning rate of the localiser's AdamW; it decays as the others do
     adamw: bool = False  # AdamW for the student, too, as published; its learning rates are the run's
     ignored_wrong: bool = False  # ignored pixels count as wrong, as in the published code
 
     def __post_init__(self):
         super().__post_init__()
-        need(0 <= self.momentum <= 1, "method.momentum", self.momentum, "from 0 to 1")
-        for name in ("pretrain", "localise", "weight", "contrast", "reset"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
         need(self.pretrain + self.localise <= 1, "method.localise", self.localise, "at most 1 with method.pretrain")
-        need(min(self.gates) >= 0, "method.gates", self.gates, "two factors, 0 or more")
-        for name in ("crops", "side", "width"):
-            need(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), "at least 1")
-        for name in ("temperature", "localiser_lr"):
-            need(getattr(self, name) > 0, f"method.{name}", getattr(self, name), "a positive number")
 
     def unlabelled_off(self):
         return {"weight": 0.0, "contrast": 0.0, "momentum": 0.0}  # the teacher, which is judged, is the student

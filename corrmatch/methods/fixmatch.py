@@ -11,7 +11,7 @@ import torch
 from .base import Method, MethodConfig, register, weighted_sum, with_source
 from ..nn.cutmix import mix, pseudo_label
 from ..nn.losses import masked_cross_entropy
-from ..settings import need
+from ..settings import NonNegative
 
 
 # %% ../../nbs/methods/fixmatch.ipynb #889ff19d
@@ -19,14 +19,9 @@ from ..settings import need
 class FixMatchConfig(MethodConfig):
     "Settings of FixMatch."
 
-    threshold: float = 0.95  # confidence from which a pixel is a target
-    weight: float = 1.0  # of the unsupervised loss
-    overall: float = 0.5  # of the sum of both
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.threshold >= 0, "method.threshold", self.threshold, "0 or more (above 1: no pixel is a target)")
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
+    threshold: NonNegative = 0.95  # confidence from which a pixel is a target
+    weight: NonNegative = 1.0  # of the unsupervised loss
+    overall: NonNegative = 0.5  # of the sum of both
 
     def unlabelled_off(self):
         return {"weight": 0.0, "overall": 1.0}

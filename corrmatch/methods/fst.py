@@ -17,7 +17,7 @@ from ..nn.ema import follow, frozen_logits, warm_momentum
 from ..nn.losses import masked_cross_entropy
 from ..nn.percentile import below
 from ..nn.snapshot import Snapshot
-from ..settings import need
+from ..settings import NonNegative, Percent, Share, Whole
 
 
 # %% ../../nbs/methods/fst.ipynb #f3256fe6
@@ -26,19 +26,12 @@ class FSTConfig(MethodConfig):
     "Settings of FST and of the method inside."
 
     views = Views(strong=0, box=None)  # the boxes are drawn in each phase
-    future: int = 3  # virtual steps before the one that counts; 0: the method inside
+    future: Whole = 3  # virtual steps before the one that counts; 0: the method inside
     restore_momentum: bool = False  # put the optimiser's momentum back with the weights; published: not
-    weight: float = 1.0  # of the unsupervised loss
-    momentum: float = 0.99  # share of the teacher that stays, reached as 1 - 1/(step+1)
-    dropped: float = 20.0  # per cent of the pixels without loss, those of highest entropy; falls to 0; 0: none ever
-    cutmix: float = 0.5  # probability that the images of a (micro-)batch are mixed, each with its next one
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.future >= 0, "method.future", self.future, "0 or more")
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
-        for name, most in (("momentum", 1), ("dropped", 100), ("cutmix", 1)):
-            need(0 <= getattr(self, name) <= most, f"method.{name}", getattr(self, name), f"from 0 to {most}")
+    weight: NonNegative = 1.0  # of the unsupervised loss
+    momentum: Share = 0.99  # share of the teacher that stays, reached as 1 - 1/(step+1)
+    dropped: Percent = 20.0  # per cent of the pixels without loss, those of highest entropy; falls to 0; 0: none ever
+    cutmix: Share = 0.5  # probability that the images of a (micro-)batch are mixed, each with its next one
 
     def unlabelled_off(self):
         return {"weight": 0.0, "momentum": 0.0, "restore_momentum": True}

@@ -7,6 +7,7 @@ __all__ = ["gaussian_blur", "min_max", "flaw_target", "handled", "HalfNorm", "Fl
 
 # %% ../../nbs/methods/gct.ipynb #4b451f37
 from dataclasses import dataclass
+from typing import Annotated
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ from ..models.deeplab import resize
 from ..nn.critic import frozen
 from ..nn.losses import IGNORE
 from ..nn.ramps import sigmoid_ramp
-from ..settings import need
+from ..settings import NonNegative, Positive, Range
 
 
 # %% ../../nbs/methods/gct.ipynb #528ea6cc
@@ -106,20 +107,13 @@ class GCTConfig(MethodConfig):
     "Settings of GCT."
 
     views = Views(strong=0, box=None)
-    consistency: float = 100.0  # weight of the squared difference to the prediction with the smaller flaw
-    correction: float = 1.0  # weight of the squared flaw where both predictions have one
-    ramp: float = 3.0  # epochs in which the weight of the consistency rises
-    flawed: float = 0.6  # flaw above which a prediction is not to be corrected by the other
-    floor: float = 0.1  # an image whose largest flaw is not above it has none
-    width: int = 64  # channels of the detector's first convolution, its last ones have 8 times as many
-    detector_lr: float = 1e-4  # learning rate of the detector's Adam; it decays as the others do
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("consistency", "correction", "ramp", "flawed", "floor"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        need(self.width >= 2, "method.width", self.width, "at least 2")
-        need(self.detector_lr > 0, "method.detector_lr", self.detector_lr, "a positive number")
+    consistency: NonNegative = 100.0  # weight of the squared difference to the prediction with the smaller flaw
+    correction: NonNegative = 1.0  # weight of the squared flaw where both predictions have one
+    ramp: NonNegative = 3.0  # epochs in which the weight of the consistency rises
+    flawed: NonNegative = 0.6  # flaw above which a prediction is not to be corrected by the other
+    floor: NonNegative = 0.1  # an image whose largest flaw is not above it has none
+    width: Annotated[int, Range(2)] = 64  # channels of the detector's first convolution; of its last ones 8 times
+    detector_lr: Positive = 1e-4  # learning rate of the detector's Adam; it decays as the others do
 
     def unlabelled_off(self):
         return {"consistency": 0.0, "correction": 0.0}

@@ -15,7 +15,7 @@ from ..nn.cutmix import mix, pseudo_label
 from ..nn.ema import follow, frozen_logits, make_teacher, warm_momentum
 from ..nn.losses import pixel_cross_entropy
 from ..nn.percentile import above
-from ..settings import need
+from ..settings import NonNegative, Percent, Share
 
 
 # %% ../../nbs/methods/gta.ipynb #386f1976
@@ -24,20 +24,13 @@ class GTAConfig(MethodConfig):
     "Settings of GTA."
 
     views = Views(strong=0, box="wide")
-    warmup: float = 1.0  # epochs of labelled images alone, before
-    drop: float = 20.0  # per cent of the pixels, the least confident ones, that are no targets
-    mixed: float = 0.5  # probability that a batch gets CutMix
-    representation: float = 0.999  # share of the student's features that stays when they follow the assistant's; 1: all
-    momentum: float = 0.999  # share of the teacher that stays
+    warmup: NonNegative = 1.0  # epochs of labelled images alone, before
+    drop: Percent = 20.0  # per cent of the pixels, the least confident ones, that are no targets
+    mixed: Share = 0.5  # probability that a batch gets CutMix
+    representation: Share = 0.999  # share of the student's features that stays when they follow the assistant's; 1: all
+    momentum: Share = 0.999  # share of the teacher that stays
     tied_classifier: bool = False  # student and assistant share the mask predictor, as in the published code
     ta_constant_rate: bool = False  # the assistant's learning rate does not decay, as in the published code
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.warmup >= 0, "method.warmup", self.warmup, "0 or more epochs")
-        need(0 <= self.drop <= 100, "method.drop", self.drop, "from 0 to 100 per cent")
-        for name in ("mixed", "representation", "momentum"):
-            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
 
     def unlabelled_off(self):
         return {"representation": 1.0}  # but the student's batch norm still sees unlabelled images

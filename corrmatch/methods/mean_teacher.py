@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ..data.views import Views
 from .base import Method, MethodConfig, register, weighted_sum
 from ..nn.ema import follow, make_teacher
-from ..settings import need
+from ..settings import NonNegative, Share
 
 
 # %% ../../nbs/methods/mean_teacher.ipynb #eca341f7
@@ -21,13 +21,8 @@ class MeanTeacherConfig(MethodConfig):
     "Settings of Mean Teacher."
 
     views = Views(strong=0, box=None)
-    weight: float = 100.0  # of the mean squared difference of probabilities
-    momentum: float = 0.99  # share of the teacher that stays at each step
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
-        need(0 <= self.momentum <= 1, "method.momentum", self.momentum, "from 0 to 1")
+    weight: NonNegative = 100.0  # of the mean squared difference of probabilities
+    momentum: Share = 0.99  # share of the teacher that stays at each step
 
     def unlabelled_off(self):
         return {"weight": 0.0}

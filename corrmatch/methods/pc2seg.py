@@ -16,7 +16,7 @@ from ..models.base import at_least_float32
 from ..nn.contrast import info_nce
 from ..nn.losses import mean_over
 from ..nn.prototypes import at_pixels, grid_pixels
-from ..settings import need
+from ..settings import Count, NonNegative, Positive
 
 
 # %% ../../nbs/methods/pc2seg.ipynb #bb7210ba
@@ -25,19 +25,11 @@ class PC2SegConfig(MethodConfig):
     "Settings of the method after PC2Seg; all constants are ours."
 
     views = Views(strong=1, box=None)
-    weight: float = 1.0  # of the squared difference of probabilities, summed over the classes
-    contrast: float = 0.1  # weight of the contrast of features; 0: consistency alone
-    temperature: float = 0.1  # of the cosines
-    squares: int = 16  # along a side of the grid: one pixel of each is compared
-    channels: int = 128  # of the features that are compared
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("weight", "contrast"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        for name in ("squares", "channels"):
-            need(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), "at least 1")
-        need(self.temperature > 0, "method.temperature", self.temperature, "above 0")
+    weight: NonNegative = 1.0  # of the squared difference of probabilities, summed over the classes
+    contrast: NonNegative = 0.1  # weight of the contrast of features; 0: consistency alone
+    temperature: Positive = 0.1  # of the cosines
+    squares: Count = 16  # along a side of the grid: one pixel of each is compared
+    channels: Count = 128  # of the features that are compared
 
     def unlabelled_off(self):
         return {"weight": 0.0, "contrast": 0.0}

@@ -16,7 +16,7 @@ from ..nn.ema import follow, frozen_logits, make_teacher
 from ..nn.losses import IGNORE, supervised_loss
 from ..nn.percentile import below
 from ..nn.prototypes import Prototypes, at_pixels, grid_pixels
-from ..settings import need
+from ..settings import Count, NonNegative, Percent, Positive, Share
 
 
 # %% ../../nbs/methods/pcr.ipynb #a9028423
@@ -25,27 +25,17 @@ class PCRConfig(MethodConfig):
     "Settings of PCR."
 
     views = Views(strong=0, box="wide")
-    warmup: float = 1.0  # epochs of labelled images alone, before
-    prototypes: int = 4  # of a class (Cityscapes: 3)
-    squares: int = 32  # along a side of the grid: one pixel of each is seen by the prototypes
-    temperature: float = 0.1  # of the cosines
-    prototype_momentum: float = 0.99  # share of a prototype that stays
-    prototype_weight: float = 1.0  # of the prototypes' losses, relative to the linear ones
-    weight: float = 1.0  # of the unsupervised losses
-    threshold: float = 0.8  # confidence from which a pixel can be a target (Cityscapes: 0.65)
-    dropped: float = 20.0  # per cent of the pixels that are no targets, those of highest entropy; falls to 0
-    mixed: float = 0.5  # probability that a batch gets CutMix
-    momentum: float = 0.99  # share of the teacher that stays
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("warmup", "prototype_weight", "weight", "threshold"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        for name in ("prototypes", "squares"):
-            need(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), "at least 1")
-        need(self.temperature > 0, "method.temperature", self.temperature, "above 0")
-        for name, most in (("prototype_momentum", 1), ("dropped", 100), ("mixed", 1), ("momentum", 1)):
-            need(0 <= getattr(self, name) <= most, f"method.{name}", getattr(self, name), f"from 0 to {most}")
+    warmup: NonNegative = 1.0  # epochs of labelled images alone, before
+    prototypes: Count = 4  # of a class (Cityscapes: 3)
+    squares: Count = 32  # along a side of the grid: one pixel of each is seen by the prototypes
+    temperature: Positive = 0.1  # of the cosines
+    prototype_momentum: Share = 0.99  # share of a prototype that stays
+    prototype_weight: NonNegative = 1.0  # of the prototypes' losses, relative to the linear ones
+    weight: NonNegative = 1.0  # of the unsupervised losses
+    threshold: NonNegative = 0.8  # confidence from which a pixel can be a target (Cityscapes: 0.65)
+    dropped: Percent = 20.0  # per cent of the pixels that are no targets, those of highest entropy; falls to 0
+    mixed: Share = 0.5  # probability that a batch gets CutMix
+    momentum: Share = 0.99  # share of the teacher that stays
 
     def unlabelled_off(self):
         return {"weight": 0.0, "prototype_weight": 0.0, "momentum": 0.0}  # the teacher, which is judged, is the student

@@ -17,7 +17,7 @@ from ..nn.ema import follow
 from ..nn.losses import mean_over, pixel_cross_entropy
 from ..nn.perturbations import adversarial_noise
 from ..nn.ramps import cosine_ramp
-from ..settings import need
+from ..settings import Count, NonNegative, Positive, Share
 
 
 # %% ../../nbs/methods/ps_mt.ipynb #bf2ec61e
@@ -25,31 +25,20 @@ from ..settings import need
 class PSMTConfig(MethodConfig):
     "Settings of PS-MT."
 
-    weight: float = (
-        0.6  # of the unsupervised loss after its ramp (VOC with 92 masks: 0.06, augmented 1.5, Cityscapes 3)
-    )
-    ramp: float = 12 / 80  # share of the run in which it rises (12 of 80 epochs)
-    warmup: float = 5 / 80  # share of the run before, in which all three networks learn from masks alone
-    threshold: float = 0.6  # confidence from which a pixel is a target
-    momentum: float = 0.996  # share of the teacher whose turn it is that stays at each step
-    kept: int = 7  # classes of each pixel that the other teacher decides
+    weight: NonNegative = 0.6  # of the unsupervised loss after its ramp (VOC, 92 masks: 0.06; aug 1.5; Cityscapes 3)
+    ramp: Share = 12 / 80  # share of the run in which it rises (12 of 80 epochs)
+    warmup: Share = 5 / 80  # share of the run before, in which all three networks learn from masks alone
+    threshold: NonNegative = 0.6  # confidence from which a pixel is a target
+    momentum: Share = 0.996  # share of the teacher whose turn it is that stays at each step
+    kept: Count = 7  # classes of each pixel that the other teacher decides
     cutmix: bool = True  # unlabelled images are mixed
-    eps: float = 2.0  # length of the noise on an image's features; 0: none
-    xi: float = 0.1  # distance at which its direction is found (published: 1e-6, below single precision)
+    eps: NonNegative = 2.0  # length of the noise on an image's features; 0: none
+    xi: Positive = 0.1  # distance at which its direction is found (published: 1e-6, below single precision)
     labelled_strong: bool = True  # the student learns from strong views of the labelled images
 
     @property
     def views(self) -> Views:
         return Views(strong=1, box=None, labelled_strong=self.labelled_strong)
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("weight", "threshold", "eps"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        for name in ("ramp", "warmup", "momentum"):
-            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
-        need(self.kept >= 1, "method.kept", self.kept, "at least 1")
-        need(self.xi > 0, "method.xi", self.xi, "more than 0")
 
     def unlabelled_off(self):
         return {"weight": 0.0, "warmup": 0.0, "eps": 0.0, "labelled_strong": False}

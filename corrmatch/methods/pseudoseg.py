@@ -16,7 +16,7 @@ from ..models.base import at_least_float32
 from ..models.deeplab import resize
 from ..nn.activation import activation_maps, attended, fused_logits
 from ..nn.losses import IGNORE, soft_loss
-from ..settings import need
+from ..settings import NonNegative, Part, Positive
 
 
 # %% ../../nbs/methods/pseudoseg.ipynb #f12ef9c7
@@ -54,18 +54,11 @@ class PseudoSegConfig(MethodConfig):
     "Settings of PseudoSeg."
 
     views = Views(strong=1, box=None)
-    weight: float = 1.0  # of the unsupervised loss
-    classifier: float = 1.0  # of the binary cross-entropy of the classes of an image
-    attention: float = 1.0  # of the cross-entropy of the attention head
-    temperature: float = 0.5  # that sharpens the targets
-    cutout: float = 100 / 513  # side of the square that the strong view lacks, relative to the crop
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("weight", "classifier", "attention"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        need(self.temperature > 0, "method.temperature", self.temperature, "more than 0")
-        need(0 <= self.cutout < 1, "method.cutout", self.cutout, "from 0 to below 1")
+    weight: NonNegative = 1.0  # of the unsupervised loss
+    classifier: NonNegative = 1.0  # of the binary cross-entropy of the classes of an image
+    attention: NonNegative = 1.0  # of the cross-entropy of the attention head
+    temperature: Positive = 0.5  # that sharpens the targets
+    cutout: Part = 100 / 513  # side of the square that the strong view lacks, relative to the crop
 
     def unlabelled_off(self):
         return {"weight": 0.0, "classifier": 0.0, "attention": 0.0}

@@ -7,12 +7,12 @@ __all__ = ["STPlusPlusConfig", "STPlusPlus"]
 
 # %% ../../nbs/methods/st_plus_plus.ipynb #5a3f6bfb
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 import torch
 from ..data.views import Views
 from .base import Losses, Method, MethodConfig, Stage, register, weighted_sum
 from ..nn.losses import IGNORE, supervised_loss
-from ..settings import need
+from ..settings import need, NonNegative, Range
 
 
 # %% ../../nbs/methods/st_plus_plus.ipynb #62d9473a
@@ -20,28 +20,24 @@ from ..settings import need
 class STPlusPlusConfig(MethodConfig):
     "Settings of ST++."
 
-    weight: float = 1.0  # of a pseudo-labelled pixel, where a labelled one has 1
+    weight: NonNegative = 1.0  # of a pseudo-labelled pixel, where a labelled one has 1
     select: bool = True  # stable half first, and a second network for the rest; False: plain self-training (ST)
-    share: float = 0.5  # of the unlabelled images, rounded down, from which the second network learns
-    checkpoints: tuple[float, ...] = (1 / 3, 2 / 3)  # shares of the first training that the last one is compared with
+    share: Annotated[float, Range(0, 1, without=(0,))] = 0.5  # of the unlabelled images: the second network's
+    checkpoints: Annotated[tuple[float, ...], Range(0, 1, without=(0, 1))] = (1 / 3, 2 / 3)  # compared with the last
     labeller: Literal["last", "best"] = "last"  # checkpoint that labels; best: of all evaluations, as published
-    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.5, 2.0)  # sizes of an image that is labelled
+    scales: Annotated[tuple[float, ...], Range(0, without=(0,))] = (0.5, 0.75, 1.0, 1.5, 2.0)  # when labelling
     flip: bool = True  # mirrored, too
-    stage: int = 0  # 0: all stages in a row; 1, 2: one of them, as the settings in its folder say
+    stage: Annotated[int, Range(0, 2)] = 0  # 0: all stages in a row; 1, 2: one, as the settings in its folder say
 
     def __post_init__(self):
         super().__post_init__()
-        need(self.weight >= 0, "method.weight", self.weight, "0 or more")
-        need(0 < self.share <= 1, "method.share", self.share, "above 0, at most 1")
-        need(all(0 < s < 1 for s in self.checkpoints), "method.checkpoints", self.checkpoints, "between 0 and 1")
         need(
             bool(self.checkpoints) or not self.select,
             "method.checkpoints",
             self.checkpoints,
             "at least one to select by",
         )
-        need(all(s > 0 for s in self.scales) and bool(self.scales), "method.scales", self.scales, "positive")
-        need(self.stage in (0, 1, 2), "method.stage", self.stage, "0, 1 or 2")
+        need(bool(self.scales), "method.scales", self.scales, "at least one")
 
     @property
     def views(self):

@@ -19,7 +19,7 @@ from ..nn.contrast import ClassQueue, info_nce
 from ..nn.ema import follow, make_teacher, warm_momentum
 from ..nn.losses import IGNORE, masked_cross_entropy
 from ..nn.percentile import below, percentile
-from ..settings import need
+from ..settings import Count, NonNegative, Percent, Positive, Share, Whole
 
 
 # %% ../../nbs/methods/u2pl.ipynb #1388b199
@@ -28,34 +28,24 @@ class U2PLConfig(MethodConfig):
     "Settings of U2PL."
 
     views = Views(strong=0, box=None)  # the boxes are drawn in the step
-    weight: float = 1.0  # of the unsupervised loss
-    contrast: float = 0.1  # weight of the contrast (published code: 1)
-    warmup: float = 1.0  # epochs of labelled images alone, before
-    momentum: float = 0.99  # share of the teacher that stays, reached as 1 - 1/(step+1)
-    dropped: float = 20.0  # per cent of the pixels that are unreliable, those of highest entropy; falls to 0
-    cutmix: float = 0.5  # probability that the images of a (micro-)batch are mixed, each with its next one
-    positive: float = 0.3  # probability of its class above which a pixel is an anchor
-    anchors: int = 256  # of each class at most, in each process
-    negatives: int = 50  # of each anchor
-    temperature: float = 0.5
-    low_rank: int = 3  # more probable classes that an unreliable pixel may still have
-    high_rank: int = 20  # the rank from which a class is so improbable that it teaches nothing
-    queue: int = 30_000  # features of each class
-    background: int = 50_000  # of class 0
-    channels: int = 256  # of a feature
+    weight: NonNegative = 1.0  # of the unsupervised loss
+    contrast: NonNegative = 0.1  # weight of the contrast (published code: 1)
+    warmup: NonNegative = 1.0  # epochs of labelled images alone, before
+    momentum: Share = 0.99  # share of the teacher that stays, reached as 1 - 1/(step+1)
+    dropped: Percent = 20.0  # per cent of the pixels that are unreliable, those of highest entropy; falls to 0
+    cutmix: Share = 0.5  # probability that the images of a (micro-)batch are mixed, each with its next one
+    positive: NonNegative = 0.3  # probability of its class above which a pixel is an anchor
+    anchors: Count = 256  # of each class at most, in each process
+    negatives: Count = 50  # of each anchor
+    temperature: Positive = 0.5
+    low_rank: Whole = 3  # more probable classes that an unreliable pixel may still have
+    high_rank: Count = 20  # the rank from which a class is so improbable that it teaches nothing
+    queue: Count = 30_000  # features of each class
+    background: Count = 50_000  # of class 0
+    channels: Count = 256  # of a feature
     certain_anchors: bool = False  # of unlabelled pixels only the per cent of lowest entropy, as in the published code
     labelled_negatives: bool = True  # False: of unlabelled pixels alone, as in the published code
     list_index: bool = False  # anchors of class i, positive and negatives of the i-th present class: published code
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("weight", "contrast", "warmup", "positive", "low_rank"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        for name, most in (("momentum", 1), ("dropped", 100), ("cutmix", 1)):
-            need(0 <= getattr(self, name) <= most, f"method.{name}", getattr(self, name), f"from 0 to {most}")
-        need(self.temperature > 0, "method.temperature", self.temperature, "more than 0")
-        for name in ("anchors", "negatives", "queue", "background", "channels"):
-            need(getattr(self, name) >= 1, f"method.{name}", getattr(self, name), "at least 1")
 
     def unlabelled_off(self):
         return {"weight": 0.0, "contrast": 0.0}

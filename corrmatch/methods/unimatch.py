@@ -14,7 +14,7 @@ from .fixmatch import FixMatch
 from ..models.deeplab import perturb
 from ..nn.cutmix import mix
 from ..nn.losses import masked_cross_entropy
-from ..settings import need
+from ..settings import NonNegative, Part
 
 
 # %% ../../nbs/methods/unimatch.ipynb #f70b906b
@@ -23,18 +23,11 @@ class UniMatchConfig(MethodConfig):
     "Settings of UniMatch."
 
     views = Views(strong=2)
-    threshold: float = 0.95  # confidence from which a pixel is a target (Cityscapes: 0)
-    strong: float = 0.25  # weight of each strong view
-    fp: float = 0.5  # weight of the perturbed features
-    perturbation: float = 0.5  # share of encoder channels that is dropped for them
-    overall: float = 0.5  # of the sum
-
-    def __post_init__(self):
-        super().__post_init__()
-        need(self.threshold >= 0, "method.threshold", self.threshold, "0 or more (above 1: no pixel is a target)")
-        for name in ("strong", "fp"):
-            need(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
-        need(0 <= self.perturbation < 1, "method.perturbation", self.perturbation, "from 0 to below 1")
+    threshold: NonNegative = 0.95  # confidence from which a pixel is a target (Cityscapes: 0)
+    strong: NonNegative = 0.25  # weight of each strong view
+    fp: NonNegative = 0.5  # weight of the perturbed features
+    perturbation: Part = 0.5  # share of encoder channels that is dropped for them
+    overall: NonNegative = 0.5  # of the sum
 
     def unlabelled_off(self):
         return {"strong": 0.0, "fp": 0.0, "overall": 1.0}

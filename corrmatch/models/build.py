@@ -7,7 +7,7 @@ __all__ = ["RESNETS", "LITES", "ModelConfig", "freeze", "build_segmenter"]
 
 # %% ../../nbs/reference/network.ipynb #d46be91d
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 from torch import nn
 from ..data.toy import toy_encoder_path
 from .base import Segmenter
@@ -15,7 +15,7 @@ from .deeplab import DeepLabV3Plus
 from .encoders import make_encoder
 from .weights import load_weights
 from ..nn.depthwise import fast_depthwise
-from ..settings import need
+from ..settings import check_settings, Count, need, Range
 
 # %% ../../nbs/reference/network.ipynb #e16e2836
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")  # encoders of our own; all others come from timm
@@ -28,17 +28,18 @@ class ModelConfig:
 
     encoder: str = "resnet101"  # resnet18, 34, 50, 101, lite0, lite1, lite2, or timm/NAME for a model of timm
     stem: Literal["plain", "deep"] = "plain"  # 7x7 (torchvision's weights fit), or the authors' three 3x3 convolutions
-    width: int = 64  # channels of the stem, every stage scales with it; both are a ResNet's, others have their own
+    width: Count = 64  # channels of the stem, every stage scales with it; both are a ResNet's, others have their own
     output_stride: Literal[4, 8, 16, 32] = 8  # image pixels per feature position
-    rates: tuple[int, int, int] = (12, 24, 36)  # dilation rates of the ASPP
-    channels: int = 256  # channels of ASPP and decoder
-    low_channels: int = 48  # channels kept of the first stage
+    rates: Annotated[tuple[int, int, int], Range(1)] = (12, 24, 36)  # dilation rates of the ASPP
+    channels: Count = 256  # channels of ASPP and decoder
+    low_channels: Count = 48  # channels kept of the first stage
     weights: str | None = "imagenet"  # imagenet (torchvision's or the encoder's), toy, a file, or None: random weights
-    frozen: int = 0  # stages of the encoder, counted from the image, that keep their weights; from 1 on the stem, too
+    frozen: Annotated[int, Range(0, 4)] = 0  # first stages that keep their weights; from 1 on: the stem, too
 
     def __post_init__(self):
         if self.encoder not in RESNETS:
             self.stem, self.width = "plain", 64
+        check_settings(self, "model.")
         need(
             self.encoder in RESNETS + LITES or self.encoder.startswith("timm/"),
             "model.encoder",
@@ -51,10 +52,6 @@ class ModelConfig:
             "'toy'",
             f"imagenet, a file or None with {self.encoder}: the toy's are of a narrow resnet18",
         )
-        for name in ("width", "channels", "low_channels"):
-            need(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "at least 1")
-        need(0 <= self.frozen <= 4, "model.frozen", self.frozen, "from 0 to 4 stages of the encoder")
-        need(min(self.rates) >= 1, "model.rates", self.rates, "three rates of at least 1")
 
 
 # %% ../../nbs/reference/network.ipynb #bde56a75

@@ -44,7 +44,7 @@ from ...models.base import at_least_float32
 from ...models.deeplab import perturb, resize
 from ...nn.cutmix import mix
 from ...nn.losses import OHEM, masked_cross_entropy, soft_loss, supervised_loss
-from ...settings import need
+from ...settings import check_settings, Count, need, NonNegative, Part, Share
 
 
 # %% ../../../nbs/book/09_objective.ipynb #bbbde2d4
@@ -52,13 +52,16 @@ from ...settings import need
 class Weights:
     "Weight of each loss term; the sum is multiplied by `overall` (Eq. 12)."
 
-    sup_hard: float = 0.5  # labelled images, main head
-    sup_corr: float = 0.5  # labelled images, propagated logits
-    unsup_hard: float = 0.25  # strong view against the pseudo-labels after region propagation
-    unsup_fp: float = 0.25  # perturbed features against the pseudo-labels of the weak view
-    unsup_soft: float = 0.25  # strong view against the weak view's probabilities
-    unsup_corr: float = 0.25  # propagated logits of both views
-    overall: float = 0.5  # of the sum of all terms
+    sup_hard: NonNegative = 0.5  # labelled images, main head
+    sup_corr: NonNegative = 0.5  # labelled images, propagated logits
+    unsup_hard: NonNegative = 0.25  # strong view against the pseudo-labels after region propagation
+    unsup_fp: NonNegative = 0.25  # perturbed features against the pseudo-labels of the weak view
+    unsup_soft: NonNegative = 0.25  # strong view against the weak view's probabilities
+    unsup_corr: NonNegative = 0.25  # propagated logits of both views
+    overall: NonNegative = 0.5  # of the sum of all terms
+
+    def __post_init__(self):
+        check_settings(self, "method.weights.")
 
     @property
     def unlabelled(self) -> bool:
@@ -107,17 +110,17 @@ class CorrMatchConfig(MethodConfig):
 
     pixel: bool = True  # pixel propagation: the propagated logits and their losses (Eq. 5, 6; Table 6)
     region: bool = True  # region propagation (Algorithm 1, Eq. 8-10; Table 6)
-    region_from: float = 0.0  # share of the run after which regions are propagated (paper: from the start)
+    region_from: Share = 0.0  # share of the run after which regions are propagated (paper: from the start)
     feature: Literal[FEATURES] = "backbone"  # where the compared features are taken (Table 7)
-    projection: int = 256  # channels of the features that the correlation compares
-    dropout: float = 0.1  # share of these channels that is dropped in training
-    num_shapes: int = 128  # rows of C drawn per step (Table 8)
+    projection: Count = 256  # channels of the features that the correlation compares
+    dropout: Part = 0.1  # share of these channels that is dropped in training
+    num_shapes: Count = 128  # rows of C drawn per step (Table 8)
     sampling: Literal["random", "uniform"] = "random"  # how they are chosen: by chance, or at equal distances (Table 8)
-    perturbation: float = 0.5  # share of encoder channels dropped for the perturbed prediction
+    perturbation: Part = 0.5  # share of encoder channels dropped for the perturbed prediction
     threshold: Literal[THRESHOLDS] = "dynamic"  # Eq. 11 and 13, or a variant of Tables 5, 12, 13
-    threshold_init: float = 0.85  # first value of tau, or the fixed one
-    threshold_momentum: float | None = 0.999  # lambda in Eq. 13 (Table 9); None: 0.999 scaled to the length of the run
-    region_threshold: float | None = None  # its own threshold for Algorithm 1; default: the same tau
+    threshold_init: Share = 0.85  # first value of tau, or the fixed one
+    threshold_momentum: Share | None = 0.999  # lambda in Eq. 13 (Table 9); None: 0.999 scaled to the length of the run
+    region_threshold: Share | None = None  # its own threshold for Algorithm 1; default: the same tau
     soft: Literal["kl", "cross_entropy", "cosine"] = "kl"  # soft loss (Eq. 3, Table 10)
     weights: Weights = field(default_factory=Weights)  # weight of every loss term (Eq. 12, Table 11)
 
@@ -130,31 +133,6 @@ class CorrMatchConfig(MethodConfig):
             "off when method.pixel is off: "
             "only the losses of pixel propagation train the map that regions are cut from",
         )
-        for name in ("region_from", "threshold_init"):
-            need(0 <= getattr(self, name) <= 1, f"method.{name}", getattr(self, name), "from 0 to 1")
-        need(
-            self.threshold_momentum is None or 0 <= self.threshold_momentum <= 1,
-            "method.threshold_momentum",
-            self.threshold_momentum,
-            "from 0 to 1, or None",
-        )
-        need(
-            self.region_threshold is None or 0 <= self.region_threshold <= 1,
-            "method.region_threshold",
-            self.region_threshold,
-            "from 0 to 1, or None",
-        )
-        need(self.feature in FEATURES, "method.feature", repr(self.feature), f"one of {', '.join(FEATURES)}")
-        need(self.projection >= 1, "method.projection", self.projection, "at least 1")
-        need(0 <= self.dropout < 1, "method.dropout", self.dropout, "from 0 to below 1")
-        need(
-            self.num_shapes >= 1,
-            "method.num_shapes",
-            self.num_shapes,
-            "at least 1 (switch regions off with method.region)",
-        )
-        need(self.sampling in ("random", "uniform"), "method.sampling", repr(self.sampling), "random or uniform")
-        need(0 <= self.perturbation < 1, "method.perturbation", self.perturbation, "from 0 to below 1")
 
     def unlabelled_off(self):
         return {"weights": Weights(1.0, 0.0, 0.0, 0.0, 0.0, 0.0, overall=1.0)}
