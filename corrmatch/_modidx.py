@@ -943,10 +943,6 @@ d = {
             "corrmatch.methods.ael.AEL.sampled": ("methods/ael.html#ael.sampled", "corrmatch/methods/ael.py"),
             "corrmatch.methods.ael.AEL.targets": ("methods/ael.html#ael.targets", "corrmatch/methods/ael.py"),
             "corrmatch.methods.ael.AELConfig": ("methods/ael.html#aelconfig", "corrmatch/methods/ael.py"),
-            "corrmatch.methods.ael.AELConfig.__post_init__": (
-                "methods/ael.html#aelconfig.__post_init__",
-                "corrmatch/methods/ael.py",
-            ),
             "corrmatch.methods.ael.AELConfig.unlabelled_off": (
                 "methods/ael.html#aelconfig.unlabelled_off",
                 "corrmatch/methods/ael.py",
@@ -986,10 +982,6 @@ d = {
             ),
             "corrmatch.methods.augseg.AugSegConfig": (
                 "methods/augseg.html#augsegconfig",
-                "corrmatch/methods/augseg.py",
-            ),
-            "corrmatch.methods.augseg.AugSegConfig.__post_init__": (
-                "methods/augseg.html#augsegconfig.__post_init__",
                 "corrmatch/methods/augseg.py",
             ),
             "corrmatch.methods.augseg.AugSegConfig.unlabelled_off": (
@@ -1102,10 +1094,6 @@ d = {
             "corrmatch.methods.cac.CAC.forward": ("methods/cac.html#cac.forward", "corrmatch/methods/cac.py"),
             "corrmatch.methods.cac.CAC.negatives": ("methods/cac.html#cac.negatives", "corrmatch/methods/cac.py"),
             "corrmatch.methods.cac.CACConfig": ("methods/cac.html#cacconfig", "corrmatch/methods/cac.py"),
-            "corrmatch.methods.cac.CACConfig.__post_init__": (
-                "methods/cac.html#cacconfig.__post_init__",
-                "corrmatch/methods/cac.py",
-            ),
             "corrmatch.methods.cac.CACConfig.unlabelled_off": (
                 "methods/cac.html#cacconfig.unlabelled_off",
                 "corrmatch/methods/cac.py",
@@ -1141,10 +1129,6 @@ d = {
             "corrmatch.methods.ccvc.CCVC.strong": ("methods/ccvc.html#ccvc.strong", "corrmatch/methods/ccvc.py"),
             "corrmatch.methods.ccvc.CCVC.targets": ("methods/ccvc.html#ccvc.targets", "corrmatch/methods/ccvc.py"),
             "corrmatch.methods.ccvc.CCVCConfig": ("methods/ccvc.html#ccvcconfig", "corrmatch/methods/ccvc.py"),
-            "corrmatch.methods.ccvc.CCVCConfig.__post_init__": (
-                "methods/ccvc.html#ccvcconfig.__post_init__",
-                "corrmatch/methods/ccvc.py",
-            ),
             "corrmatch.methods.ccvc.CCVCConfig.unlabelled_off": (
                 "methods/ccvc.html#ccvcconfig.unlabelled_off",
                 "corrmatch/methods/ccvc.py",
@@ -1264,6 +1248,10 @@ d = {
             ),
             "corrmatch.methods.corrmatch.method.Weights": (
                 "book/objective.html#weights",
+                "corrmatch/methods/corrmatch/method.py",
+            ),
+            "corrmatch.methods.corrmatch.method.Weights.__post_init__": (
+                "book/objective.html#weights.__post_init__",
                 "corrmatch/methods/corrmatch/method.py",
             ),
             "corrmatch.methods.corrmatch.method.Weights.from_lambdas": (
@@ -1477,10 +1465,6 @@ d = {
             "corrmatch.methods.cps.CPS.forward": ("methods/cps.html#cps.forward", "corrmatch/methods/cps.py"),
             "corrmatch.methods.cps.CPS.mixed": ("methods/cps.html#cps.mixed", "corrmatch/methods/cps.py"),
             "corrmatch.methods.cps.CPSConfig": ("methods/cps.html#cpsconfig", "corrmatch/methods/cps.py"),
-            "corrmatch.methods.cps.CPSConfig.__post_init__": (
-                "methods/cps.html#cpsconfig.__post_init__",
-                "corrmatch/methods/cps.py",
-            ),
             "corrmatch.methods.cps.CPSConfig.factor": ("methods/cps.html#cpsconfig.factor", "corrmatch/methods/cps.py"),
             "corrmatch.methods.cps.CPSConfig.unlabelled_off": (
                 "methods/cps.html#cpsconfig.unlabelled_off",
@@ -1523,10 +1507,6 @@ d = {
             ),
             "corrmatch.methods.cutmix_seg.CutMixSegConfig": (
                 "methods/cutmix_seg.html#cutmixsegconfig",
-                "corrmatch/methods/cutmix_seg.py",
-            ),
-            "corrmatch.methods.cutmix_seg.CutMixSegConfig.__post_init__": (
-                "methods/cutmix_seg.html#cutmixsegconfig.__post_init__",
                 "corrmatch/methods/cutmix_seg.py",
             ),
             "corrmatch.methods.cutmix_seg.CutMixSegConfig.unlabelled_off": (
@@ -1604,10 +1584,6 @@ d = {
                 "methods/fixmatch.html#fixmatchconfig",
                 "corrmatch/methods/fixmatch.py",
             ),
-            "corrmatch.methods.fixmatch.FixMatchConfig.__post_init__": (
-                "methods/fixmatch.html#fixmatchconfig.__post_init__",
-                "corrmatch/methods/fixmatch.py",
-            ),
             "corrmatch.methods.fixmatch.FixMatchConfig.unlabelled_off": (
                 "methods/fixmatch.html#fixmatchconfig.unlabelled_off",
                 "corrmatch/methods/fixmatch.py",
@@ -1645,10 +1621,6 @@ d = {
             "corrmatch.methods.fst.FST.param_groups": ("methods/fst.html#fst.param_groups", "corrmatch/methods/fst.py"),
             "corrmatch.methods.fst.FST.predictor": ("methods/fst.html#fst.predictor", "corrmatch/methods/fst.py"),
             "corrmatch.methods.fst.FSTConfig": ("methods/fst.html#fstconfig", "corrmatch/methods/fst.py"),
-            "corrmatch.methods.fst.FSTConfig.__post_init__": (
-                "methods/fst.html#fstconfig.__post_init__",
-                "corrmatch/methods/fst.py",
-            ),
             "corrmatch.methods.fst.FSTConfig.unlabelled_off": (
                 "methods/fst.html#fstconfig.unlabelled_off",
                 "corrmatch/methods/fst.py",
@@ -1676,10 +1648,6 @@ d = {
             "corrmatch.methods.gct.GCT.optimizer_of": ("methods/gct.html#gct.optimizer_of", "corrmatch/methods/gct.py"),
             "corrmatch.methods.gct.GCT.param_groups": ("methods/gct.html#gct.param_groups", "corrmatch/methods/gct.py"),
             "corrmatch.methods.gct.GCTConfig": ("methods/gct.html#gctconfig", "corrmatch/methods/gct.py"),
-            "corrmatch.methods.gct.GCTConfig.__post_init__": (
-                "methods/gct.html#gctconfig.__post_init__",
-                "corrmatch/methods/gct.py",
-            ),
             "corrmatch.methods.gct.GCTConfig.unlabelled_off": (
                 "methods/gct.html#gctconfig.unlabelled_off",
                 "corrmatch/methods/gct.py",
@@ -1708,10 +1676,6 @@ d = {
             "corrmatch.methods.gta.GTA.predictor": ("methods/gta.html#gta.predictor", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTA.warm_steps": ("methods/gta.html#gta.warm_steps", "corrmatch/methods/gta.py"),
             "corrmatch.methods.gta.GTAConfig": ("methods/gta.html#gtaconfig", "corrmatch/methods/gta.py"),
-            "corrmatch.methods.gta.GTAConfig.__post_init__": (
-                "methods/gta.html#gtaconfig.__post_init__",
-                "corrmatch/methods/gta.py",
-            ),
             "corrmatch.methods.gta.GTAConfig.unlabelled_off": (
                 "methods/gta.html#gtaconfig.unlabelled_off",
                 "corrmatch/methods/gta.py",
@@ -1738,10 +1702,6 @@ d = {
                 "methods/mean_teacher.html#meanteacherconfig",
                 "corrmatch/methods/mean_teacher.py",
             ),
-            "corrmatch.methods.mean_teacher.MeanTeacherConfig.__post_init__": (
-                "methods/mean_teacher.html#meanteacherconfig.__post_init__",
-                "corrmatch/methods/mean_teacher.py",
-            ),
             "corrmatch.methods.mean_teacher.MeanTeacherConfig.unlabelled_off": (
                 "methods/mean_teacher.html#meanteacherconfig.unlabelled_off",
                 "corrmatch/methods/mean_teacher.py",
@@ -1765,10 +1725,6 @@ d = {
                 "methods/pc2seg.html#pc2segconfig",
                 "corrmatch/methods/pc2seg.py",
             ),
-            "corrmatch.methods.pc2seg.PC2SegConfig.__post_init__": (
-                "methods/pc2seg.html#pc2segconfig.__post_init__",
-                "corrmatch/methods/pc2seg.py",
-            ),
             "corrmatch.methods.pc2seg.PC2SegConfig.unlabelled_off": (
                 "methods/pc2seg.html#pc2segconfig.unlabelled_off",
                 "corrmatch/methods/pc2seg.py",
@@ -1787,10 +1743,6 @@ d = {
             "corrmatch.methods.pcr.PCR.targets": ("methods/pcr.html#pcr.targets", "corrmatch/methods/pcr.py"),
             "corrmatch.methods.pcr.PCR.warm": ("methods/pcr.html#pcr.warm", "corrmatch/methods/pcr.py"),
             "corrmatch.methods.pcr.PCRConfig": ("methods/pcr.html#pcrconfig", "corrmatch/methods/pcr.py"),
-            "corrmatch.methods.pcr.PCRConfig.__post_init__": (
-                "methods/pcr.html#pcrconfig.__post_init__",
-                "corrmatch/methods/pcr.py",
-            ),
             "corrmatch.methods.pcr.PCRConfig.unlabelled_off": (
                 "methods/pcr.html#pcrconfig.unlabelled_off",
                 "corrmatch/methods/pcr.py",
@@ -1844,10 +1796,6 @@ d = {
             "corrmatch.methods.ps_mt.PSMT.turns": ("methods/ps_mt.html#psmt.turns", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.PSMT.warm": ("methods/ps_mt.html#psmt.warm", "corrmatch/methods/ps_mt.py"),
             "corrmatch.methods.ps_mt.PSMTConfig": ("methods/ps_mt.html#psmtconfig", "corrmatch/methods/ps_mt.py"),
-            "corrmatch.methods.ps_mt.PSMTConfig.__post_init__": (
-                "methods/ps_mt.html#psmtconfig.__post_init__",
-                "corrmatch/methods/ps_mt.py",
-            ),
             "corrmatch.methods.ps_mt.PSMTConfig.unlabelled_off": (
                 "methods/ps_mt.html#psmtconfig.unlabelled_off",
                 "corrmatch/methods/ps_mt.py",
@@ -1892,10 +1840,6 @@ d = {
             ),
             "corrmatch.methods.pseudoseg.PseudoSegConfig": (
                 "methods/pseudoseg.html#pseudosegconfig",
-                "corrmatch/methods/pseudoseg.py",
-            ),
-            "corrmatch.methods.pseudoseg.PseudoSegConfig.__post_init__": (
-                "methods/pseudoseg.html#pseudosegconfig.__post_init__",
                 "corrmatch/methods/pseudoseg.py",
             ),
             "corrmatch.methods.pseudoseg.PseudoSegConfig.unlabelled_off": (
@@ -1972,10 +1916,6 @@ d = {
                 "corrmatch/methods/u2pl.py",
             ),
             "corrmatch.methods.u2pl.U2PLConfig": ("methods/u2pl.html#u2plconfig", "corrmatch/methods/u2pl.py"),
-            "corrmatch.methods.u2pl.U2PLConfig.__post_init__": (
-                "methods/u2pl.html#u2plconfig.__post_init__",
-                "corrmatch/methods/u2pl.py",
-            ),
             "corrmatch.methods.u2pl.U2PLConfig.unlabelled_off": (
                 "methods/u2pl.html#u2plconfig.unlabelled_off",
                 "corrmatch/methods/u2pl.py",
@@ -1993,10 +1933,6 @@ d = {
             ),
             "corrmatch.methods.unimatch.UniMatchConfig": (
                 "methods/unimatch.html#unimatchconfig",
-                "corrmatch/methods/unimatch.py",
-            ),
-            "corrmatch.methods.unimatch.UniMatchConfig.__post_init__": (
-                "methods/unimatch.html#unimatchconfig.__post_init__",
                 "corrmatch/methods/unimatch.py",
             ),
             "corrmatch.methods.unimatch.UniMatchConfig.unlabelled_off": (
@@ -2604,7 +2540,11 @@ d = {
             ),
         },
         "corrmatch.settings": {
+            "corrmatch.settings.Range": ("reference/settings.html#range", "corrmatch/settings.py"),
+            "corrmatch.settings.Range.__str__": ("reference/settings.html#range.__str__", "corrmatch/settings.py"),
+            "corrmatch.settings.Range.holds": ("reference/settings.html#range.holds", "corrmatch/settings.py"),
             "corrmatch.settings.changes_of": ("reference/settings.html#changes_of", "corrmatch/settings.py"),
+            "corrmatch.settings.check_settings": ("reference/settings.html#check_settings", "corrmatch/settings.py"),
             "corrmatch.settings.need": ("reference/settings.html#need", "corrmatch/settings.py"),
             "corrmatch.settings.plain": ("reference/settings.html#plain", "corrmatch/settings.py"),
             "corrmatch.settings.rebuild": ("reference/settings.html#rebuild", "corrmatch/settings.py"),

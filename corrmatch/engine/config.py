@@ -21,14 +21,14 @@ __all__ = [
 ]
 
 # %% ../../nbs/reference/config.ipynb #2fdff48a
-import dataclasses, difflib, math, os
+import dataclasses, difflib, os
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 from .. import settings
 from ..methods import DEFAULT, methods
 from ..methods.base import PLUGINS, MethodConfig
 from ..models.build import ModelConfig
-from ..settings import need
+from ..settings import check_settings, Count, need, NonNegative, Part, Positive, Range, Whole
 
 
 # %% ../../nbs/reference/config.ipynb #ad9aa441
@@ -46,21 +46,20 @@ class DataConfig:
     labelled: str = "voc_classic_92"  # protocol, list file, list in ImageSets, number or fraction of the training list
     unlabelled: str | None = None  # list of unlabelled images; default: the training list minus the labelled ones
     val: str | None = None  # list of validation images; default: the protocol's, or val.txt
-    crop: int = 321  # side of the square training crop, pixels (paper: 321, 513 or 801)
+    crop: Annotated[int, Range(8)] = 321  # side of the square training crop, pixels (paper: 321, 513 or 801)
     scale: tuple[float, float] = (0.5, 2.0)  # range of the random resize (appendix B)
     partner: Literal["batch", "crop"] = "batch"  # CutMix source: the neighbour in the batch, or a second crop (authors)
     fast_resize: bool = False  # resize only what the crop shows: faster on large images, equal but for rounding
     check: bool = True  # read every listed file once before training
-    workers: int = 0  # processes that load images; the numbers do not depend on it
+    workers: Whole = 0  # processes that load images; the numbers do not depend on it
 
     def __post_init__(self):
         for name in ("root", "labelled", "unlabelled", "val"):
             setattr(self, name, home(getattr(self, name)))
-        need(self.crop >= 8, "data.crop", self.crop, "at least 8 pixels")
+        check_settings(self, "data.")
         need(
             0 < self.scale[0] <= self.scale[1], "data.scale", self.scale, "two positive factors, the smaller one first"
         )
-        need(self.workers >= 0, "data.workers", self.workers, "0 or more")
 
 
 # %% ../../nbs/reference/config.ipynb #57cfeac4
@@ -68,17 +67,14 @@ class DataConfig:
 class OptimConfig:
     "SGD with a polynomial learning rate."
 
-    lr: float = 0.001  # base learning rate, of the encoder
-    head_factor: float = 10.0  # the head's learning rate is this times the base one
-    momentum: float = 0.9  # of SGD
-    weight_decay: float = 1e-4  # on all parameters
-    power: float = 0.9  # of the polynomial decay
+    lr: Positive = 0.001  # base learning rate, of the encoder
+    head_factor: Positive = 10.0  # the head's learning rate is this times the base one
+    momentum: Part = 0.9  # of SGD
+    weight_decay: NonNegative = 1e-4  # on all parameters
+    power: NonNegative = 0.9  # of the polynomial decay
 
     def __post_init__(self):
-        need(self.lr > 0 and math.isfinite(self.lr), "optim.lr", self.lr, "a positive number")
-        need(self.head_factor > 0, "optim.head_factor", self.head_factor, "positive")
-        need(0 <= self.momentum < 1, "optim.momentum", self.momentum, "from 0 to below 1")
-        need(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
+        check_settings(self, "optim.")
 
 
 # %% ../../nbs/reference/config.ipynb #ad22cefa
@@ -94,14 +90,12 @@ class SystemConfig:
     compile: bool = False  # torch.compile for encoder and decoder
     recompute: bool = False  # activation checkpointing of the encoder
     fused: bool = False  # one kernel for the optimiser
-    accumulate: int = 1  # parts in which a process sees its share of the batch; batch norm and divisors are of a part
-    timeout: float = 1800.0  # seconds after which a silent process among several is given up
-    skip_bad_steps: int = 0  # steps that may be left out where a loss or gradient is not finite, before the run stops
+    accumulate: Count = 1  # parts in which a process sees its share of the batch; batch norm and divisors are of a part
+    timeout: Positive = 1800.0  # seconds after which a silent process among several is given up
+    skip_bad_steps: Whole = 0  # steps that may be left out where a loss or gradient is not finite, before the run stops
 
     def __post_init__(self):
-        need(self.accumulate >= 1, "system.accumulate", self.accumulate, "at least 1")
-        need(self.timeout > 0, "system.timeout", self.timeout, "a positive number of seconds")
-        need(self.skip_bad_steps >= 0, "system.skip_bad_steps", self.skip_bad_steps, "0 or more")
+        check_settings(self, "system.")
         need(
             self.device == "auto" or self.device.split(":")[0] in ("cpu", "cuda", "mps"),
             "system.device",
@@ -140,27 +134,19 @@ class Config:
     method: MethodConfig = field(default_factory=lambda: method_config(DEFAULT))  # one of `corrmatch methods`
     optim: OptimConfig = field(default_factory=OptimConfig)  # optimiser
     system: SystemConfig = field(default_factory=SystemConfig)  # machine
-    batch: int = 16  # labelled images per step, and as many unlabelled ones
-    epochs: int = 80  # passes over the unlabelled images
-    steps: int | None = None  # stop after so many steps instead
+    batch: Count = 16  # labelled images per step, and as many unlabelled ones
+    epochs: Count = 80  # passes over the unlabelled images
+    steps: Count | None = None  # stop after so many steps instead
     seed: int = 0  # governs weights, views, shapes: the same seed gives the same run
-    evaluate_every: int = 1  # epochs between two evaluations
+    evaluate_every: Count = 1  # epochs between two evaluations
     mode: Literal["whole", "center_crop", "sliding_window"] = "whole"  # how validation images are predicted
-    log_every: int = 10  # steps between two rows of the log
-    save_every: int | None = None  # steps between two checkpoints; default: one an epoch
+    log_every: Count = 10  # steps between two rows of the log
+    save_every: Count | None = None  # steps between two checkpoints; default: one an epoch
     out: str = "runs"  # folder that holds the runs
 
     def __post_init__(self):
         self.out = home(self.out)
-        for name in ("batch", "epochs", "evaluate_every", "log_every"):
-            need(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        need(
-            self.save_every is None or self.save_every >= 1,
-            "save_every",
-            self.save_every,
-            "at least 1, or None for one an epoch",
-        )
-        need(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or None for the epochs")
+        check_settings(self)
         need(bool(self.name.strip("./")) and ".." not in self.name.split("/"), "name", repr(self.name), "a folder name")
 
 

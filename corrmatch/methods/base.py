@@ -34,7 +34,7 @@ from ..data.views import Views
 from ..models.base import Segmenter
 from ..nn.ema import frozen_logits
 from ..nn.losses import OHEM, supervised_loss
-from ..settings import need
+from ..settings import check_settings, Count, Share
 
 
 # %% ../../nbs/methods/template.ipynb #43580a57
@@ -58,13 +58,12 @@ class MethodConfig:
     name: ClassVar[str] = ""  # of the method
     views: ClassVar[Views] = Views()
     ohem: bool = False  # hard example mining on the supervised losses (Cityscapes)
-    ohem_threshold: float = 0.7  # true-class probability below which a pixel counts as hard
-    ohem_min_kept: int = 100_000  # pixels kept at least, of what a process sees at once (a micro-batch)
+    ohem_threshold: Share = 0.7  # true-class probability below which a pixel counts as hard
+    ohem_min_kept: Count = 100_000  # pixels kept at least, of what a process sees at once (a micro-batch)
     ohem_per_image: bool = False  # of each image instead, whatever the processes and micro-batches
 
     def __post_init__(self):
-        need(0 <= self.ohem_threshold <= 1, "method.ohem_threshold", self.ohem_threshold, "from 0 to 1")
-        need(self.ohem_min_kept >= 1, "method.ohem_min_kept", self.ohem_min_kept, "at least 1")
+        check_settings(self, "method.")
 
     @property
     def mining(self) -> OHEM | None:
@@ -164,6 +163,12 @@ def weighted_sum(
 ) -> Losses:
     "Named terms to what a step returns."
     of = weights.get if isinstance(weights, dict) else lambda name, default: getattr(weights, name, default)
+    spare = [name for name, w in weights.items() if w and name not in terms] if isinstance(weights, dict) else []
+    bare = [name for name in terms if spare and name not in weights]
+    if bare:
+        raise ValueError(
+            f"the weight {spare[0]!r} has no term, and the term {bare[0]!r} has no weight; spell them alike"
+        )
     total = overall * sum(w * term for name, term in terms.items() if (w := of(name, 0)))
     terms = {name: term.detach() for name, term in terms.items()}
     return Losses(total, terms | {"total": total.detach()}, logs or {})
