@@ -420,9 +420,8 @@ class Methods:
         width = max(map(len, known))
         for name, m in known.items():
             print(f"{name:{width}}  {m.about or 'no word about it'}")
-            print(
-                f"{'':{width}}  networks {m.networks}; cost {m.cost or 'not stated'}; {m.fidelity}{'; ' + m.paper if m.paper else ''}"
-            )
+            about = [f"networks {m.networks}", f"cost {m.cost or 'not stated'}", m.fidelity, m.paper]
+            print(f"{'':{width}}  {'; '.join(filter(None, about))}")
 
 
 # %% ../nbs/howto/command_line.ipynb #d2e1c0c5

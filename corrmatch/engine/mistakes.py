@@ -92,7 +92,7 @@ def _faults_of(method: Method):
     if isinstance(phases, str) or not phases:
         yield f"has phases = {phases!r}; write a tuple of names, e.g. phases = ('main',)"
     if level is not None and not isinstance(level, (int, float)):
-        yield f"has a confident_at that is {_kind(level)}; it has to be a number, or None; above a function write @property"
+        yield f"has a confident_at that is {_kind(level)}; it has to be a number or None; above a def write @property"
     try:
         net = method.predictor
     except AttributeError:

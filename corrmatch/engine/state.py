@@ -88,10 +88,10 @@ class MetricLogger:
         self.dist, self.steps, self.start, self.names = dist, [], time.time(), None
 
     def add(self, step: int, losses: dict, ids: list):
-        self.names = self.names or set(losses)  # of the rehearsal, or of the first step
-        if losses and self.names != set(losses):
+        names = self.names or (self.steps[0][1] if self.steps else losses)  # of the rehearsal, or of the first step
+        if losses and set(names) != set(losses):
             raise ValueError(
-                f"step {step} has the loss terms {', '.join(losses)}, another one has {', '.join(self.names)}; "
+                f"step {step} has the loss terms {', '.join(losses)}, another one has {', '.join(names)}; "
                 "name the same terms in every step, with 0 for one that is off"
             )
         if losses:

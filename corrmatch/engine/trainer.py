@@ -479,14 +479,14 @@ def rehearse(state: TrainState, context: RunContext):
         context.total - 1, context.total, context.per_epoch, context.config.seed, system.accumulate, context.dist
     )
     torch.manual_seed(step_seed("step", context.config.seed, 0, context.dist.rank))
-    batch, names = Batch(next(context.batches(0, workers=0))), set()
+    batch, names = Batch(next(context.batches(0, workers=0))), {}
     for phase in state.method.phases_at(clock):
         state.method.before(phase, clock)
         losses = gradients(state, phase, batch, clock)
-        names |= set(losses.terms)
+        names |= dict.fromkeys(losses.terms)
         if not system.skip_bad_steps:
             need_finite(losses, state.method, not state.scaler.is_enabled())
-    state.record.names = names
+    state.record.names = list(names)
     trained = {name: p.grad is not None for name, p in state.method.named_parameters() if p.requires_grad}
     if (idle := [name for name, is_trained in trained.items() if not is_trained]) and context.dist.main:
         warnings.warn(
