@@ -515,6 +515,10 @@ d = {
                 "reference/mistakes.html#need_finite",
                 "corrmatch/engine/mistakes.py",
             ),
+            "corrmatch.engine.mistakes.need_groups": (
+                "reference/mistakes.html#need_groups",
+                "corrmatch/engine/mistakes.py",
+            ),
             "corrmatch.engine.mistakes.need_losses": (
                 "reference/mistakes.html#need_losses",
                 "corrmatch/engine/mistakes.py",
@@ -781,6 +785,7 @@ d = {
             ),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.shapes_of": ("reference/state.html#shapes_of", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.skip_if_not_finite": (
                 "reference/state.html#skip_if_not_finite",
                 "corrmatch/engine/state.py",

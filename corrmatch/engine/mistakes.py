@@ -10,6 +10,7 @@ __all__ = [
     "Batch",
     "files_of",
     "need_method",
+    "need_groups",
     "need_losses",
     "need_finite",
     "explained",
@@ -19,7 +20,7 @@ __all__ = [
 import re
 from contextlib import contextmanager
 from difflib import get_close_matches
-from inspect import isfunction
+from inspect import isfunction, ismethod
 from traceback import extract_tb
 import torch
 from torch import Tensor
@@ -31,7 +32,9 @@ from ..models.base import Segmenter
 # %% ../../nbs/reference/mistakes.ipynb #c2f22eaa
 # key of a batch -> what gives it
 GIVEN_BY = {
-    r"image_[xw]|labels_x|valid_u|image_s|image_s(\d+)|box(\d+)": "Views(strong={})",
+    "image_w|valid_u|id_u": "Views(unlabelled=True)",
+    r"image_s(\d*)|box(\d+)": "Views(strong={})",
+    "labels_u": "predictions, for unlabelled images have no labels: `pseudo_label(logits)` of corrmatch.nn.cutmix",
     "box": 'Views(box="area")',
     r"(image_w|image_s\d*|valid)_mix": "`batch, source = with_source(net, batch)` of corrmatch.methods.base",
     "image_xs": "Views(labelled_strong=True)",
@@ -99,6 +102,7 @@ def _faults_of(method: Method):
         net = None
     if not isinstance(net, Segmenter):
         todo = "write self.net = build() into __init__, or give it a property `predictor` that returns a network"
+        todo = "above `def predictor` write @property" if ismethod(net) else todo
         yield f"has no network to predict with: its predictor is {_kind(net)}, no Segmenter; {todo}"
     if not any(p.requires_grad for p in method.parameters()):
         yield "has no parameter that is trained; write self.net = build() into __init__, and freeze teachers only"
@@ -111,6 +115,27 @@ def need_method(
     for fault in _faults_of(method):
         raise ValueError(f"the method {method.name!r} {fault}")
     return method
+
+
+# %% ../../nbs/reference/mistakes.ipynb #9bd331cb
+def need_groups(
+    groups,  # what `param_groups` returned
+    method: Method,
+) -> dict:
+    "The groups of the optimisers, if each phase finds its own among them."
+    if not isinstance(groups, dict):
+        raise ValueError(
+            f"the method {method.name!r}: param_groups returned {_kind(groups)}; it has to be a dict from the name of an "
+            "optimiser to its groups, e.g. {'main': [...]}"
+        )
+    for phase in method.phases:
+        names = method.optimizer_of(phase)
+        if unknown := set([names] if isinstance(names, str) else names) - set(groups):
+            raise ValueError(
+                f"the method {method.name!r}: the phase {phase!r} steps the optimiser {min(unknown)!r}, but param_groups "
+                f"has {', '.join(groups)}; spell them alike"
+            )
+    return groups
 
 
 # %% ../../nbs/reference/mistakes.ipynb #704986db
@@ -151,7 +176,7 @@ def need_losses(
 # %% ../../nbs/reference/mistakes.ipynb #73e674fa
 AT_FIRST = (
     "No step was made before it, so the learning rate is not the cause: look for the logarithm of 0 (log_softmax, or "
-    "clamp), a division by an empty mask (clamp(min=1)), a root or norm at 0, an image or weight that is no number"
+    "clamp), a division by an empty mask (clamp(min=1)), a root or norm at 0, an image, weight or buffer that is no number"
 )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "fill",
     "backend_flags",
     "set_up",
+    "shapes_of",
     "TrainState",
     "split_batch",
     "Rollback",
@@ -28,7 +29,7 @@ import copy, math, os, time, warnings
 from contextlib import contextmanager, nullcontext
 import torch
 from .config import Config, OptimConfig, SystemConfig
-from .mistakes import AT_FIRST, explained, need_losses, need_method
+from .mistakes import AT_FIRST, explained, need_groups, need_losses, need_method
 from .processes import Processes, wrap_ddp
 from ..methods import Method, methods
 from ..methods.base import Clock, Losses, step_seed
@@ -46,7 +47,7 @@ def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
 def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.Optimizer]:
     "SGD, or what the method asks for, for each optimiser that it names; a learning rate for each group."
     made = {}
-    for name, groups in method.param_groups(config).items():
+    for name, groups in need_groups(method.param_groups(config), method).items():
         kind = method.optimizer_kind(name)
         own = {"momentum": config.momentum} if kind is torch.optim.SGD else {}
         groups = [{"factor": group["lr"] / config.lr} | group for group in groups]
@@ -193,6 +194,11 @@ def set_up(method: Method, config: Config, device) -> Method:
 
 # %% ../../nbs/reference/state.ipynb #1b1ffe13
 #| code-fold: true
+def shapes_of(method: Method) -> dict[str, tuple]:
+    "Name -> shape, of all tensors that a checkpoint holds."
+    return {name: tuple(v.shape) for name, v in method.state_dict().items() if torch.is_tensor(v)}
+
+
 class TrainState:
     "Everything that changes while a run trains."
 
@@ -205,6 +211,7 @@ class TrainState:
         self.record = MetricLogger(dist)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
+        self.shapes = shapes_of(self.method)  # a checkpoint of others could not be loaded
         self.logs = {}  # diagnostics of the last step that was not left out
 
     @property
@@ -219,6 +226,12 @@ class TrainState:
         state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
         state |= {"optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
         state |= {"scaler": self.scaler.state_dict()}
+        now = shapes_of(self.method)
+        if changed := [name for name in now if now[name] != self.shapes.get(name)]:
+            raise ValueError(
+                f"step {self.step}: {changed[0]} of the method {self.method.name!r} has the shape {now[changed[0]]}, "
+                f"{self.shapes.get(changed[0])} when it was built; a buffer has to keep its shape"
+            )
         tensors = {name: v for name, v in state["method"].items() if torch.is_tensor(v)}
         if bad := [name for name, v in tensors.items() if not v.isfinite().all()]:
             raise FloatingPointError(

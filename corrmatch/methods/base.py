@@ -23,14 +23,14 @@ __all__ = [
 
 # %% ../../nbs/methods/template.ipynb #86c11fbb
 import hashlib, importlib, importlib.util, inspect, os, re, sys, traceback
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Callable, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
-from ..data.views import Views
+from ..data.views import BOXES, Views
 from ..models.base import Segmenter
 from ..nn.ema import frozen_logits
 from ..nn.losses import OHEM, supervised_loss
@@ -163,6 +163,8 @@ def weighted_sum(
 ) -> Losses:
     "Named terms to what a step returns."
     of = weights.get if isinstance(weights, dict) else lambda name, default: getattr(weights, name, default)
+    if odd := [name for name, term in terms.items() if not isinstance(term, Tensor)]:
+        raise ValueError(f"the term {odd[0]!r} is a {type(terms[odd[0]]).__name__}; it has to be a tensor: no .item()")
     spare = [name for name, w in weights.items() if w and name not in terms] if isinstance(weights, dict) else []
     bare = [name for name in terms if spare and name not in weights]
     if bare:
@@ -286,6 +288,12 @@ def _faults(method: type[Method]):
         yield f"{name}.views is not looked at; move it into {config.__name__}"
     if not isinstance(config.views, (Views, property)):
         yield f"{config.__name__}.views is {config.views!r}; it has to be Views(...) of corrmatch.data.views"
+    elif isinstance(config.views, Views):
+        for box in {config.views.box, config.views.labelled_box} - {None, *BOXES}:
+            yield f"{config.__name__}.views has the box {box!r}; it has to be None, {', '.join(BOXES)}"
+    for f in fields(config):
+        if f.type in (int, float, bool, str) and not isinstance(f.default, (int, f.type, type(MISSING))):
+            yield f"{config.__name__}.{f.name} is {f.default!r}; it has to be of the type {f.type.__name__}"
     for call, own in inspect.getmembers(Method, inspect.isfunction):
         if call in vars(Method) and (mine := getattr(method, call)) is not own:
             try:
