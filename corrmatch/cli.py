@@ -29,7 +29,9 @@ __all__ = [
 import contextlib, importlib, io, os, re, sys, warnings
 from collections import Counter
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 import tyro
@@ -413,13 +415,13 @@ class Methods:
     def __call__(self):
         from corrmatch.methods import methods
 
+        known = methods()  # what cannot be imported is told alone
         print("cost in image-forwards a step: G with gradient, N without; B labelled and B unlabelled images\n")
-        width = max(map(len, methods()))
-        for name, m in methods().items():
-            print(f"{name:{width}}  {m.about}")
-            print(
-                f"{'':{width}}  networks {m.networks}; cost {m.cost}; {m.fidelity}{'; ' + m.paper if m.paper else ''}"
-            )
+        width = max(map(len, known))
+        for name, m in known.items():
+            print(f"{name:{width}}  {m.about or 'no word about it'}")
+            about = [f"networks {m.networks}", f"cost {m.cost or 'not stated'}", m.fidelity, m.paper]
+            print(f"{'':{width}}  {'; '.join(filter(None, about))}")
 
 
 # %% ../nbs/howto/command_line.ipynb #d2e1c0c5
@@ -564,6 +566,27 @@ def _at_home(word: str) -> str:
     return f"{name}{equals}{os.path.expanduser(value)}" if value.startswith("~") else word
 
 
+def _unknown(args: list[str], config) -> str:
+    "The options that a command does not know, each with the nearest one; empty if it knows them all."
+    words, text = list(takewhile(lambda word: not word.startswith("-"), args)), io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        make_app().cli(prog="corrmatch", args=[*words, "--help"], config=config)
+    known, found = ["--method", "--config"] if words[:1] == ["train"] else [], []
+    known += re.findall(r"--[a-z][\w.-]*", text.getvalue())
+    command = " ".join(["corrmatch", *words[: 1 + (words[:1] in (["train"], ["data"]))]]).removesuffix(" settings")
+    command += f" --method {_CHOICE.method}" if _CHOICE.method else ""
+    last = lambda name: name.rpartition(".")[2].lstrip("-")  # what a setting is called inside its group
+    short = {last(name): name for name in reversed(known)}
+    for name in (word.partition("=")[0] for word in args if word.startswith("--")):
+        if (spelled := name.replace("_", "-")) in known:
+            continue
+        near = get_close_matches(spelled, known, 1, 0.8)
+        near += [short[n] for n in get_close_matches(last(spelled), short, 1, 0.7)]
+        todo = f"perhaps you meant {near[0]}" if near else f"{command} --help lists all"
+        found.append(f"{name}: {command} has no such option; {todo}")
+    return "; ".join(found)
+
+
 def parse(
     args=None,  # list of words; default: those of the shell
 ):  # a command, ready to be called
@@ -584,7 +607,8 @@ def parse(
     except SystemExit as stop:
         if not stop.code:
             raise  # help was asked for, and given
-        raise ValueError(one_line(errors.getvalue())) from None
+        told = one_line(errors.getvalue())
+        raise ValueError((told.startswith("Unrecognized options") and _unknown(args, config)) or told) from None
     print(errors.getvalue(), end="", file=sys.stderr)
     return command
 

@@ -169,7 +169,11 @@ def test_what_needs_no_network_does_not_load_pytorch(words, tmp_path):
         ("train tooy", ["tooy", " toy,"]),
         ("train", ["toy"]),
         ("trian toy", ["trian", "train, evaluate"]),
-        ("train toy --data.crp 64", ["--data.crp", "Perhaps you meant: --data.crop"]),
+        ("train toy --data.crp 64", ["--data.crp: ", "perhaps you meant --data.crop\n"]),
+        ("train toy --treshold 0.9", ["--treshold: ", "perhaps you meant --method.threshold\n"]),
+        ("train toy --method.treshold 0.9", ["--method.treshold: ", "perhaps you meant --method.threshold\n"]),
+        ("train toy --methd fixmatch", ["--methd: ", "perhaps you meant --method\n"]),
+        ("evaluate runs/x --rot y", ["--rot: corrmatch evaluate has no such option; perhaps you meant --root\n"]),
         ("train toy --recipe.data.crop 64", ["--recipe.data.crop"]),
         ("train toy --method.threshold dinamic", ["--method.threshold", "dinamic", "dynamic"]),
         ("train toy --model.encoder resnet19", ["model.encoder", "resnet19", "resnet18"]),
@@ -184,7 +188,7 @@ def test_what_needs_no_network_does_not_load_pytorch(words, tmp_path):
         ("evaluate runs/x --size 0", ["--size 0", "at least 1"]),
         ("train toy --method fixmtach", ["fixmtach", "perhaps you meant fixmatch"]),
         ("train toy --method", ["--method", "corrmatch methods"]),
-        ("train toy --method fixmatch --method.num-shapes 8", ["--method.num-shapes"]),
+        ("train toy --method fixmatch --method.num-shapes 8", ["--method.num-shapes: ", "--method fixmatch --help"]),
         ("train --config nowhere.json", ["nowhere.json", "no such file"]),
         ("train toy --config nowhere.json", ["toy", "--config", "not both"]),
         ("data chek x", ["chek", "check"]),
@@ -252,6 +256,14 @@ def test_a_fault_of_the_data_stops_a_training_before_it_starts(fault, scenes, tm
     damage(scenes)
     refused(f"train toy --data.root {scenes} --out {tmp_path}/runs {SMALL} {options}", *words)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_masks_is_one_line(scenes, tmp_path):
+    shutil.rmtree(scenes / "SegmentationClass")
+    told = refused(
+        f"train toy --data.root {scenes} --out {tmp_path}/runs {SMALL}", "none of the 6 labelled and validation"
+    )
+    assert "(labelled_0000.png, labelled_0001.png, labelled_0002.png and 3 more)" in told
 
 
 def test_all_faults_are_reported_at_once_and_by_data_check_too(scenes, tmp_path):

@@ -27,6 +27,7 @@ __all__ = [
     "judge_class_lines",
     "judge_names",
     "judge_copies",
+    "join_masks",
     "judge",
     "check_files",
     "pixel_table",
@@ -560,6 +561,21 @@ def judge_copies(
     return [(f"{what}: {some(names)}", "a score on what was trained on flatters: keep one of each")] if copies else []
 
 
+def join_masks(
+    folder: Folder,
+    ids: list[str],  # that need a mask
+    found: list[Diagnostic],
+) -> list[Diagnostic]:
+    "Where no image has its mask, one line instead of one for each."
+    paths = {str(folder.mask_path(id)) for id in ids}
+    lacking = [f for f in found if f.file in paths]
+    if len(lacking) <= 3 or any(id in folder.mask_files for id in ids):
+        return found
+    place, names = str(folder.root / folder.masks[0]), some([Path(f.file).name for f in lacking])
+    line = f"none of the {len(paths)} labelled and validation images has a mask here ({names})"
+    return [Diagnostic(place, line, lacking[0].todo), *(f for f in found if f not in lacking)]
+
+
 def judge(
     folder: Folder,
     split: Split,
@@ -568,7 +584,7 @@ def judge(
 ) -> list[Diagnostic]:
     "Faults, and warnings of what is possible, but rarely meant."
     warn, names = partial(Diagnostic, level="warning"), folder.classes.names
-    found = [s.fault for s in seen.values() if s.fault]
+    found = join_masks(folder, [*split.labelled, *split.val], [s.fault for s in seen.values() if s.fault])
     lines = judge_lists(list_pixels(split, seen), names) if not found else []
     if small := sum(crop is not None and s.size is not None and 2 * max(s.size) < crop for s in seen.values()):
         few = f"{small} images are less than half as long as the crop of {crop}"

@@ -13,6 +13,7 @@ __all__ = [
     "method_config",
     "Config",
     "map_side",
+    "origin_of",
     "to_dict",
     "from_dict",
     "differences",
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 from .. import settings
 from ..methods import DEFAULT, methods
-from ..methods.base import MethodConfig
+from ..methods.base import PLUGINS, MethodConfig
 from ..models.build import ModelConfig
 from ..settings import check_settings, Count, need, NonNegative, Part, Positive, Range, Whole
 
@@ -114,7 +115,8 @@ def method_config(
         near = difflib.get_close_matches(name, methods(), 1)
         raise ValueError(
             f"method is {name!r}; it has to be one of {', '.join(sorted(methods()))}"
-            + (f"; perhaps you meant {near[0]}" if near else "; CORRMATCH_METHODS=FILE.py brings one of your own")
+            + (f"; perhaps you meant {near[0]}" if near else "")
+            + f"; {PLUGINS}=FILE.py brings one of your own"
         )
     shared = {f.name: getattr(old, f.name) for f in dataclasses.fields(MethodConfig)} if old else {}
     return methods()[name].Config(**shared | settings)
@@ -156,10 +158,18 @@ def map_side(config: Config) -> int:
 
 # %% ../../nbs/reference/config.ipynb #ef7a9621
 #| code-fold: true
+def origin_of(name: str) -> dict:
+    "Where a method that others bring is found, as its run keeps it."
+    kind = methods().get(name)
+    return {} if kind is None or kind.__module__.startswith("corrmatch.") else {"from": kind.origin or kind.__module__}
+
+
 def to_dict(config) -> dict:
     "The settings of a run as plain values; the method's name stands with its settings."
     values = settings.plain(config)
-    return values | ({"method": {"name": config.method.name} | values["method"]} if "method" in values else {})
+    if "method" not in values:
+        return values
+    return values | {"method": {"name": config.method.name} | origin_of(config.method.name) | values["method"]}
 
 
 def from_dict(kind: type, values: dict):
@@ -167,7 +177,11 @@ def from_dict(kind: type, values: dict):
     if kind is not Config or "method" not in values:
         return settings.rebuild(kind, values)
     method = dict(values["method"])
-    name = method.pop("name", DEFAULT)
+    name, origin = method.pop("name", DEFAULT), method.pop("from", None)
+    if origin and name not in methods():
+        gone = "" if not origin.endswith(".py") or os.path.exists(origin) else ", which is not there"
+        todo = f"{PLUGINS}={origin} brings it" if origin != "__main__" else f"put it into a file for {PLUGINS}"
+        raise ValueError(f"trained with the method {name!r} of {origin}{gone}; {todo}")
     made = settings.rebuild(type(method_config(name)), method)
     return dataclasses.replace(
         settings.rebuild(Config, {k: v for k, v in values.items() if k != "method"}), method=made
@@ -192,6 +206,7 @@ FREE = {
     "system.device",
     "system.skip_bad_steps",
     "system.timeout",
+    "method.from",
     "log_every",
     "save_every",
     "out",

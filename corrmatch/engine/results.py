@@ -32,7 +32,7 @@ from .config import Config, from_dict
 from ..data.check import Classes, Folder, compare_classes
 from .evaluation import evaluate_views
 from .runs import load_checkpoint, read_json, read_log
-from .state import build_method
+from .state import build_method, fill
 from ..methods import Method
 from ..models.base import Segmenter
 from .trainer import Result, find_root, open_data, train
@@ -105,8 +105,7 @@ def load_method(
         raise ValueError(f"{run}: trained on images normalised with {found}, this version uses {here}")
     classes, config = Classes.from_dict(state["classes"]), from_dict(Config, state["config"])
     config.out = str(out_of(run, config.name)) if run.is_dir() else config.out
-    method = build_method(config, len(classes), load=False).to(device)
-    method.load_state_dict(state["method"])
+    method = fill(build_method(config, len(classes), load=False).to(device), state["method"])
     return method.eval(), classes, config
 
 
