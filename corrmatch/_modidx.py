@@ -43,6 +43,7 @@ d = {
             "corrmatch.cli._need_side": ("howto/command_line.html#_need_side", "corrmatch/cli.py"),
             "corrmatch.cli._read_config": ("howto/command_line.html#_read_config", "corrmatch/cli.py"),
             "corrmatch.cli._reproduction": ("howto/command_line.html#_reproduction", "corrmatch/cli.py"),
+            "corrmatch.cli._unknown": ("howto/command_line.html#_unknown", "corrmatch/cli.py"),
             "corrmatch.cli.main": ("howto/command_line.html#main", "corrmatch/cli.py"),
             "corrmatch.cli.make_app": ("howto/command_line.html#make_app", "corrmatch/cli.py"),
             "corrmatch.cli.one_line": ("howto/command_line.html#one_line", "corrmatch/cli.py"),
@@ -68,6 +69,7 @@ d = {
             "corrmatch.data.check.draw_split": ("reference/checks.html#draw_split", "corrmatch/data/check.py"),
             "corrmatch.data.check.find_list": ("reference/checks.html#find_list", "corrmatch/data/check.py"),
             "corrmatch.data.check.inspect_folder": ("reference/checks.html#inspect_folder", "corrmatch/data/check.py"),
+            "corrmatch.data.check.join_masks": ("reference/checks.html#join_masks", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge": ("reference/checks.html#judge", "corrmatch/data/check.py"),
             "corrmatch.data.check.judge_class_lines": (
                 "reference/checks.html#judge_class_lines",
@@ -403,6 +405,7 @@ d = {
                 "reference/config.html#method_config",
                 "corrmatch/engine/config.py",
             ),
+            "corrmatch.engine.config.origin_of": ("reference/config.html#origin_of", "corrmatch/engine/config.py"),
             "corrmatch.engine.config.to_dict": ("reference/config.html#to_dict", "corrmatch/engine/config.py"),
         },
         "corrmatch.engine.evaluation": {
@@ -479,6 +482,51 @@ d = {
             ),
             "corrmatch.engine.evaluation.whole": ("book/evaluation.html#whole", "corrmatch/engine/evaluation.py"),
             "corrmatch.engine.evaluation.windows": ("book/evaluation.html#windows", "corrmatch/engine/evaluation.py"),
+        },
+        "corrmatch.engine.mistakes": {
+            "corrmatch.engine.mistakes.Batch": ("reference/mistakes.html#batch", "corrmatch/engine/mistakes.py"),
+            "corrmatch.engine.mistakes.Batch.__missing__": (
+                "reference/mistakes.html#batch.__missing__",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes.Batch.__or__": (
+                "reference/mistakes.html#batch.__or__",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes.MissingKey": (
+                "reference/mistakes.html#missingkey",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes._faults_in": (
+                "reference/mistakes.html#_faults_in",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes._faults_of": (
+                "reference/mistakes.html#_faults_of",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes._kind": ("reference/mistakes.html#_kind", "corrmatch/engine/mistakes.py"),
+            "corrmatch.engine.mistakes.explained": (
+                "reference/mistakes.html#explained",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes.files_of": ("reference/mistakes.html#files_of", "corrmatch/engine/mistakes.py"),
+            "corrmatch.engine.mistakes.need_finite": (
+                "reference/mistakes.html#need_finite",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes.need_groups": (
+                "reference/mistakes.html#need_groups",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes.need_losses": (
+                "reference/mistakes.html#need_losses",
+                "corrmatch/engine/mistakes.py",
+            ),
+            "corrmatch.engine.mistakes.need_method": (
+                "reference/mistakes.html#need_method",
+                "corrmatch/engine/mistakes.py",
+            ),
         },
         "corrmatch.engine.predict": {
             "corrmatch.engine.predict.Predictor": ("reference/predict.html#predictor", "corrmatch/engine/predict.py"),
@@ -724,9 +772,11 @@ d = {
                 "reference/state.html#trainstate.state_dict",
                 "corrmatch/engine/state.py",
             ),
+            "corrmatch.engine.state.advice": ("reference/state.html#advice", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.backend_flags": ("reference/state.html#backend_flags", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.bad_step": ("reference/state.html#bad_step", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.build_method": ("reference/state.html#build_method", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.fill": ("reference/state.html#fill", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.gradients": ("reference/state.html#gradients", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.ids_of": ("reference/state.html#ids_of", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.make_optimizers": (
@@ -735,6 +785,7 @@ d = {
             ),
             "corrmatch.engine.state.poly_lr": ("reference/state.html#poly_lr", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.set_up": ("reference/state.html#set_up", "corrmatch/engine/state.py"),
+            "corrmatch.engine.state.shapes_of": ("reference/state.html#shapes_of", "corrmatch/engine/state.py"),
             "corrmatch.engine.state.skip_if_not_finite": (
                 "reference/state.html#skip_if_not_finite",
                 "corrmatch/engine/state.py",
@@ -820,6 +871,7 @@ d = {
             ),
             "corrmatch.engine.trainer.to_device": ("book/trainer.html#to_device", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.train": ("book/trainer.html#train", "corrmatch/engine/trainer.py"),
+            "corrmatch.engine.trainer.train_epoch": ("book/trainer.html#train_epoch", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.validate": ("book/trainer.html#validate", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.withdraw": ("book/trainer.html#withdraw", "corrmatch/engine/trainer.py"),
             "corrmatch.engine.trainer.write": ("book/trainer.html#write", "corrmatch/engine/trainer.py"),
@@ -1024,7 +1076,12 @@ d = {
                 "corrmatch/methods/base.py",
             ),
             "corrmatch.methods.base.Stage": ("methods/template.html#stage", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base._faults": ("methods/template.html#_faults", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base._load": ("methods/template.html#_load", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base._load_file": ("methods/template.html#_load_file", "corrmatch/methods/base.py"),
             "corrmatch.methods.base._load_module": ("methods/template.html#_load_module", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.in_words": ("methods/template.html#in_words", "corrmatch/methods/base.py"),
+            "corrmatch.methods.base.last_line": ("methods/template.html#last_line", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.load_plugins": ("methods/template.html#load_plugins", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.register": ("methods/template.html#register", "corrmatch/methods/base.py"),
             "corrmatch.methods.base.registered": ("methods/template.html#registered", "corrmatch/methods/base.py"),

@@ -8,11 +8,14 @@ __all__ = [
     "poly_lr",
     "make_optimizers",
     "ids_of",
+    "advice",
     "bad_step",
     "MetricLogger",
     "build_method",
+    "fill",
     "backend_flags",
     "set_up",
+    "shapes_of",
     "TrainState",
     "split_batch",
     "Rollback",
@@ -26,6 +29,7 @@ import copy, math, os, time, warnings
 from contextlib import contextmanager, nullcontext
 import torch
 from .config import Config, OptimConfig, SystemConfig
+from .mistakes import AT_FIRST, explained, need_groups, need_losses, need_method
 from .processes import Processes, wrap_ddp
 from ..methods import Method, methods
 from ..methods.base import Clock, Losses, step_seed
@@ -43,7 +47,7 @@ def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
 def make_optimizers(method: Method, config: OptimConfig, fused: bool = False) -> dict[str, torch.optim.Optimizer]:
     "SGD, or what the method asks for, for each optimiser that it names; a learning rate for each group."
     made = {}
-    for name, groups in method.param_groups(config).items():
+    for name, groups in need_groups(method.param_groups(config), method).items():
         kind = method.optimizer_kind(name)
         own = {"momentum": config.momentum} if kind is torch.optim.SGD else {}
         groups = [{"factor": group["lr"] / config.lr} | group for group in groups]
@@ -61,6 +65,13 @@ def ids_of(batch: dict) -> list[str]:
 ADVICE = "The last checkpoint is from before: choose a smaller optim.lr"
 
 
+def advice(
+    step: int,  # that went wrong, 1 for the first
+) -> str:
+    "What helps: a smaller learning rate, but not before the first step."
+    return f"The training has diverged. {ADVICE}" if step > 1 else AT_FIRST
+
+
 def bad_step(step: int, losses: dict, ids: list) -> str:
     "Which step went wrong, which term, which images."
     found = [f"the loss {name} is {float(loss)}" for name, loss in losses.items() if not math.isfinite(loss)] or [
@@ -75,9 +86,15 @@ class MetricLogger:
     "Losses since the last row of the log."
 
     def __init__(self, dist: Processes = Processes()):
-        self.dist, self.steps, self.start = dist, [], time.time()
+        self.dist, self.steps, self.start, self.names = dist, [], time.time(), None
 
     def add(self, step: int, losses: dict, ids: list):
+        names = self.names or (self.steps[0][1] if self.steps else losses)  # of the rehearsal, or of the first step
+        if losses and set(names) != set(losses):
+            raise ValueError(
+                f"step {step} has the loss terms {', '.join(losses)}, another one has {', '.join(names)}; "
+                "name the same terms in every step, with 0 for one that is off"
+            )
         if losses:
             self.steps.append((step, losses, list(ids)))  # a step that was left out has none
 
@@ -89,9 +106,7 @@ class MetricLogger:
         values = torch.stack([torch.stack([losses[n].float() for n in names]) for _, losses, _ in self.steps]).cpu()
         for row, (step, _, ids) in zip(values.tolist(), self.steps):
             if not all(map(math.isfinite, row)):
-                raise FloatingPointError(
-                    f"{bad_step(step, dict(zip(names, row)), ids)}. The training has diverged. {ADVICE}"
-                )
+                raise FloatingPointError(f"{bad_step(step, dict(zip(names, row)), ids)}. {advice(step)}")
         return values
 
     def joined(self) -> torch.Tensor:  # (steps, terms)
@@ -127,7 +142,27 @@ def build_method(
 ) -> Method:
     "The method of a run with its networks."
     kind = methods()[config.method.name]
-    return kind(config.method, lambda: build_segmenter(config.model, num_classes, load))
+    with explained(kind):
+        return need_method(kind(config.method, lambda: build_segmenter(config.model, num_classes, load)))
+
+
+def fill(
+    method: Method,
+    saved: dict,  # of a checkpoint
+) -> Method:
+    "Load the state of a method; one that does not fit, as when its source has changed since, is an error."
+    try:
+        method.load_state_dict(saved)
+    except RuntimeError as error:
+        own, origin = method.state_dict(), f" in {method.origin}" if method.origin else ""
+        faults = {"is lacking": own.keys() - saved.keys(), "is unknown": saved.keys() - own.keys()}
+        found = [f"{min(names)} {what} ({len(names)} in all)" for what, names in faults.items() if names]
+        raise ValueError(
+            f"the checkpoint does not fit the method {method.name!r}{origin}: "
+            f"{', '.join(found) or str(error).splitlines()[-1].strip()}; bring back the source that it was trained "
+            "with, or train anew"
+        ) from error
+    return method
 
 
 @contextmanager
@@ -160,6 +195,11 @@ def set_up(method: Method, config: Config, device) -> Method:
 
 # %% ../../nbs/reference/state.ipynb #1b1ffe13
 #| code-fold: true
+def shapes_of(method: Method) -> dict[str, tuple]:
+    "Name -> shape, of all tensors that a checkpoint holds."
+    return {name: tuple(v.shape) for name, v in method.state_dict().items() if torch.is_tensor(v)}
+
+
 class TrainState:
     "Everything that changes while a run trains."
 
@@ -172,6 +212,7 @@ class TrainState:
         self.record = MetricLogger(dist)
         self.step = self.scored = self.skipped = 0  # steps made; step of the last score; steps left out
         self.last, self.best = math.nan, math.nan  # mIoU of the last score, and the highest
+        self.shapes = shapes_of(self.method)  # a checkpoint of others could not be loaded
         self.logs = {}  # diagnostics of the last step that was not left out
 
     @property
@@ -186,18 +227,24 @@ class TrainState:
         state |= {"logs": {name: float(v) for name, v in self.logs.items()}}
         state |= {"optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
         state |= {"scaler": self.scaler.state_dict()}
+        now = shapes_of(self.method)
+        if changed := [name for name in now if now[name] != self.shapes.get(name)]:
+            raise ValueError(
+                f"step {self.step}: {changed[0]} of the method {self.method.name!r} has the shape {now[changed[0]]}, "
+                f"{self.shapes.get(changed[0])} when it was built; a buffer has to keep its shape"
+            )
         tensors = {name: v for name, v in state["method"].items() if torch.is_tensor(v)}
         if bad := [name for name, v in tensors.items() if not v.isfinite().all()]:
             raise FloatingPointError(
                 f"step {self.step}: {len(bad)} of {len(tensors)} tensors of the method are not finite, the first is "
-                f"{bad[0]}. The training has diverged. {ADVICE}"
+                f"{bad[0]}. {advice(self.step)}"
             )
         return state
 
     def load_state_dict(self, state: dict):
         for name in ("step", "scored", "skipped", "last", "best"):
             setattr(self, name, state.get(name, 0))
-        self.method.load_state_dict(state["method"])
+        fill(self.method, state["method"])
         self.record.load_state_dict(state["record"])
         self.logs = state.get("logs", {})
         if state.get("scaler"):
@@ -212,7 +259,7 @@ def split_batch(batch: dict, parts: int) -> list[dict]:
     if parts == 1:
         return [batch]
     cut = {k: v.chunk(parts) if torch.is_tensor(v) else [v[i::parts] for i in range(parts)] for k, v in batch.items()}
-    return [{k: v[i] for k, v in cut.items()} for i in range(parts)]
+    return [type(batch)({k: v[i] for k, v in cut.items()}) for i in range(parts)]
 
 
 # %% ../../nbs/reference/state.ipynb #d99f4af8
@@ -258,7 +305,7 @@ def gradients(state: TrainState, phase: str, batch: dict, clock: Clock) -> Losse
     seen, parts = [], split_batch(batch, clock.parts)
     for i, part in enumerate(parts):
         with nullcontext() if i == len(parts) - 1 or clock.dist.world == 1 else state.model.no_sync():
-            losses = state.model(phase, part, clock)
+            losses = need_losses(state.model(phase, part, clock), state.method, phase)
             state.scaler.scale(losses.total / len(parts)).backward()
         seen.append(losses)
     means = {name: sum(losses.terms[name] for losses in seen) / len(seen) for name in seen[0].terms}
@@ -293,7 +340,7 @@ def training_step(
             state.record.values()  # a loss of an earlier step is the cause, if one was not finite
             images = ", ".join(ids_of(batch))
             raise FloatingPointError(
-                f"step {state.step + 1}: {error}; images of the batch: {images}. The training has diverged. {ADVICE}"
+                f"step {state.step + 1}: {error}; images of the batch: {images}. {advice(state.step + 1)}"
             ) from None
         names = state.method.optimizer_of(phase)
         moving = [state.optimizers[name] for name in ((names,) if isinstance(names, str) else names)]

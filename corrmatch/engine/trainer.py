@@ -50,6 +50,7 @@ from tqdm.auto import tqdm
 from .config import LISTS, Config, differences, from_dict, to_dict
 from ..data.check import Folder, check_folder, resolve_split
 from .evaluation import evaluate_views, evaluating, pseudo_label_counts
+from .mistakes import Batch, explained, need_finite
 from .processes import Processes, processes
 from corrmatch.engine.runs import (
     BEGUN,
@@ -69,6 +70,7 @@ from ..data.splits import Split
 from .stages import handed_on, kept_steps, label_images
 from .state import Rollback, TrainState, backend_flags, gradients, ids_of, training_step
 from ..data.toy import make_toy
+from ..methods import methods
 from ..methods.base import Clock, step_seed
 from ..data.views import MEAN, STD, EvaluationViews, PseudoLabelledViews, TrainingViews, batches, complete
 
@@ -479,10 +481,14 @@ def rehearse(state: TrainState, context: RunContext):
         context.total - 1, context.total, context.per_epoch, context.config.seed, system.accumulate, context.dist
     )
     torch.manual_seed(step_seed("step", context.config.seed, 0, context.dist.rank))
-    batch = next(context.batches(0, workers=0))
+    batch, names = Batch(next(context.batches(0, workers=0))), {}
     for phase in state.method.phases_at(clock):
         state.method.before(phase, clock)
-        gradients(state, phase, batch, clock)
+        losses = gradients(state, phase, batch, clock)
+        names |= dict.fromkeys(losses.terms)
+        if not system.skip_bad_steps:
+            need_finite(losses, state.method, not state.scaler.is_enabled())
+    state.record.names = list(names)
     trained = {name: p.grad is not None for name, p in state.method.named_parameters() if p.requires_grad}
     if (idle := [name for name, is_trained in trained.items() if not is_trained]) and context.dist.main:
         warnings.warn(
@@ -498,7 +504,7 @@ def ready(
 ) -> tuple[RunContext, TrainState]:  # ready for the first step, or for a checkpoint
     "Everything that can be known before a run is begun: settings, data, one step that is thrown away."
     context = make_context(config, dist, resume, progress, labels)
-    with enough_memory():
+    with enough_memory(), explained(methods()[config.method.name]):
         state = TrainState(config, len(context.folder.classes), dist, load=not resume)
         rehearse(state, context)
     return context, state
@@ -634,6 +640,7 @@ def one_training(
         if writer is not None:
             stack.callback(writer.close)
         stream = context.batches(state.step)
+        stack.enter_context(explained(type(state.method)))
         stack.enter_context(living_workers())
         with tqdm(
             total=context.total, initial=state.step, desc=config.name, disable=not (progress and dist.main)

@@ -15,19 +15,22 @@ __all__ = [
     "Method",
     "with_source",
     "register",
+    "last_line",
+    "in_words",
     "load_plugins",
     "registered",
 ]
 
 # %% ../../nbs/methods/template.ipynb #86c11fbb
-import hashlib, importlib, importlib.util, os, sys
-from dataclasses import dataclass, field
+import hashlib, importlib, importlib.util, inspect, os, re, sys, traceback
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Callable, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
-from ..data.views import Views
+from ..data.views import BOXES, Views
 from ..models.base import Segmenter
 from ..nn.ema import frozen_logits
 from ..nn.losses import OHEM, supervised_loss
@@ -160,6 +163,14 @@ def weighted_sum(
 ) -> Losses:
     "Named terms to what a step returns."
     of = weights.get if isinstance(weights, dict) else lambda name, default: getattr(weights, name, default)
+    if odd := [name for name, term in terms.items() if not isinstance(term, Tensor)]:
+        raise ValueError(f"the term {odd[0]!r} is a {type(terms[odd[0]]).__name__}; it has to be a tensor: no .item()")
+    spare = [name for name, w in weights.items() if w and name not in terms] if isinstance(weights, dict) else []
+    bare = [name for name in terms if spare and name not in weights]
+    if bare:
+        raise ValueError(
+            f"the weight {spare[0]!r} has no term, and the term {bare[0]!r} has no weight; spell them alike"
+        )
     total = overall * sum(w * term for name, term in terms.items() if (w := of(name, 0)))
     terms = {name: term.detach() for name, term in terms.items()}
     return Losses(total, terms | {"total": total.detach()}, logs or {})
@@ -172,10 +183,11 @@ class Method(nn.Module):
     name: ClassVar[str] = ""  # on the command line
     paper: ClassVar[str] = ""  # authors, venue, arXiv
     about: ClassVar[str] = ""  # one line
-    cost: ClassVar[str] = "B G"  # image-forwards a step: G with gradient, N without; B labelled = B unlabelled images
+    cost: ClassVar[str] = ""  # image-forwards a step: G with gradient, N without; B labelled = B unlabelled images
     networks: ClassVar[str] = "1"  # which networks it holds
     relations: ClassVar[str] = "–"  # between pixels, that it uses
     fidelity: ClassVar[str] = "exact"  # what is exact and what is substituted
+    origin: ClassVar[str] = ""  # the file or module of `CORRMATCH_METHODS` that brought it
     Config: ClassVar[type] = MethodConfig
     phases: tuple[str, ...] = ("main",)  # one backward pass and one optimiser step each; settings may choose them
     confident_at: float | None = None  # confidence from which a pixel's own prediction is a target; None: no such rule
@@ -268,14 +280,56 @@ def with_source(
 _METHODS: dict[str, type[Method]] = {}
 
 
+def _faults(method: type[Method]):
+    "What is wrong with a class before it is built; each with what to do."
+    name, config = method.__name__, method.Config
+    if not method.name or not (isinstance(config, type) and issubclass(config, MethodConfig)) or config is MethodConfig:
+        yield f"{name} needs a name and a Config of its own (a subclass of MethodConfig)"
+        return
+    if not re.fullmatch("[a-z][a-z0-9_]*", method.name):
+        near = re.sub("[^a-z0-9]+", "_", method.name.lower()).strip("_")
+        yield f"{name}: its name is {method.name!r}; write it in small letters, digits and underscores, e.g. {near!r}"
+    if "views" in vars(method):
+        yield f"{name}.views is not looked at; move it into {config.__name__}"
+    if not isinstance(config.views, (Views, property)):
+        yield f"{config.__name__}.views is {config.views!r}; it has to be Views(...) of corrmatch.data.views"
+    elif isinstance(config.views, Views):
+        for box in {config.views.box, config.views.labelled_box} - {None, *BOXES}:
+            yield f"{config.__name__}.views has the box {box!r}; it has to be None, {', '.join(BOXES)}"
+    for f in fields(config):
+        if f.type in (int, float, bool, str) and not isinstance(f.default, (int, f.type, type(MISSING))):
+            yield f"{config.__name__}.{f.name} is {f.default!r}; it has to be of the type {f.type.__name__}"
+    for call, own in inspect.getmembers(Method, inspect.isfunction):
+        if call in vars(Method) and (mine := getattr(method, call)) is not own:
+            try:
+                inspect.signature(mine).bind(*inspect.signature(own).parameters)
+            except TypeError as error:
+                yield f"{name}.{call} has to take ({', '.join(inspect.signature(own).parameters)}): {error}"
+    known = {f.name for f in fields(config)}
+    for kind in config.__mro__[: config.__mro__.index(MethodConfig)]:
+        notes, values = inspect.get_annotations(kind), vars(kind)
+        if lost := [k for k, v in notes.items() if k not in known and "ClassVar" not in str(v)]:
+            yield f"{kind.__name__} is no dataclass, so {lost[0]} is no setting; write @dataclass above it"
+        plain = {k: v for k, v in values.items() if k[0] != "_" and not callable(v) and not hasattr(v, "__get__")}
+        for k, v in plain.items():
+            if k not in notes and k not in inspect.get_annotations(MethodConfig):
+                kinds = type(v).__name__
+                yield f"{kind.__name__}.{k} has no annotation, so it is no setting; write {k}: {kinds} = {v!r}"
+
+
 def register(method: type[Method]) -> type[Method]:
     "Make a method known by its name; its settings learn the name, too."
-    if not method.name or method.Config is MethodConfig:
-        raise ValueError(f"{method.__name__} needs a name and a Config of its own (a subclass of MethodConfig)")
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise ValueError(f"@register stands above a subclass of Method, without brackets; it got {method!r}")
+    for fault in _faults(method):
+        raise ValueError(fault)
     if known := _METHODS.get(method.name):  # a page, or a module that is read again, may define its own once more
         again = method.__module__ in ("__main__", known.__module__) or known.__module__ == "__main__"
         if known.__qualname__ != method.__qualname__ or not again:
-            raise ValueError(f"there is a method {method.name!r} already: {known.__module__}.{known.__name__}")
+            raise ValueError(
+                f"there is a method {method.name!r} already: {known.__module__}.{known.__name__}; "
+                f"give {method.__name__} another name"
+            )
     if owner := next((m for m in _METHODS.values() if m.Config is method.Config and m.name != method.name), None):
         raise ValueError(
             f"{method.__name__}: its Config {method.Config.__name__} belongs to the method {owner.name!r} already; "
@@ -286,36 +340,97 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
+# %% ../../nbs/methods/template.ipynb #2257d460
 PLUGINS = "CORRMATCH_METHODS"  # environment variable: modules and .py files that register methods, with commas between
 _LOADED: set[str] = set()
 
 
-def _load_module(name: str):
-    "Import a module, or a .py file under its own name."
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    path = Path(name).expanduser()
+def last_line(
+    error: BaseException,
+    files,  # paths of sources
+) -> str:
+    "The last line of these files that an error came through, e.g. `mine.py, line 12, in forward: `; empty if none."
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: "
+    files = {os.path.realpath(f) for f in files if f}
+    lines = [f for f in traceback.extract_tb(error.__traceback__) if os.path.realpath(f.filename) in files]
+    place = f", in {lines[-1].name}" if lines and lines[-1].name[0] != "<" else ""
+    return f"{lines[-1].filename}, line {lines[-1].lineno}{place}: " if lines else ""
+
+
+def in_words(error: BaseException) -> str:
+    "An error in one line: its kind, where its message does not do alone, and the message."
+    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    alone = isinstance(error, (ValueError, OSError, ModuleNotFoundError)) and said
+    return said if alone else f"{type(error).__name__}{f': {said}' if said else ''}"
+
+
+def _load_file(path: Path):
+    "Import a .py file under its own name."
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        near = f"; did you mean {near[0]}?" if (near := get_close_matches(path.name, os.listdir(), 1)) else ""
+        raise FileNotFoundError(f"there is no such file in {path.absolute().parent}{near}")
+    known = sys.modules.get(path.stem)
+    if path.stem in sys.stdlib_module_names or (known and not hasattr(known, "_brought")):
+        raise ValueError(f"{path.stem} is a module already; give the file another name")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+    module._brought = True
     spec.loader.exec_module(module)
     return module
 
 
+def _load_module(name: str):
+    "Import a module, or a .py file."
+    path = Path(name).expanduser()
+    if name.endswith(".py"):
+        return _load_file(path)
+    dotted = all(part.isidentifier() for part in name.split("."))
+    if not dotted or (path.is_dir() and not (path / "__init__.py").exists()):
+        what = "a folder" if path.is_dir() else "neither a .py file nor a module"
+        raise ValueError(f"{path.absolute()} is {what}; give a .py file, several with commas between")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not error.name or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        todo = f"write {name}.py for the file" if Path(f"{name}.py").is_file() else "a file is given with its .py"
+        raise ModuleNotFoundError(f"there is no module {error.name}; {todo}", name=error.name) from None
+
+
+def _load(where: str, name: str, load: Callable):
+    "Import what brings methods; it has to register one."
+    try:
+        before = dict(_METHODS)
+        module = load()
+        inside = lambda kind: f"{kind.__module__}.".startswith(f"{module.__name__}.")
+        known = [m for m in _METHODS.values() if inside(m) or before.get(m.name) is not m]
+        kinds = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and inside(v)]
+        if not known:
+            todo = f"write @register above class {kinds[0].__name__}" if kinds else "it has no subclass of Method"
+            raise ValueError(f"it registers no method; {todo}")
+    except (Exception, SystemExit) as error:
+        files = (Path(name).expanduser(), getattr(sys.modules.get(name), "__file__", None))
+        raise ValueError(f"{where} cannot be imported: {last_line(error, files)}{in_words(error)}") from error
+    for method in known:
+        method.origin = str(Path(name).expanduser().resolve()) if name.endswith(".py") else name
+
+
 def load_plugins():
     "Import the modules that bring methods of others, each once; one that cannot be imported is an error."
-    found = {f"entry point {e.value}": e.load for e in entry_points(group="corrmatch.methods")}
+    found = {}
+    for e in entry_points(group="corrmatch.methods"):
+        found[f"entry point {e.value}"] = e.module, lambda e=e: (e.load(), sys.modules[e.module])[1]
     for name in filter(None, (part.strip() for part in os.environ.get(PLUGINS, "").split(","))):
-        found[f"{PLUGINS}={name}"] = lambda name=name: _load_module(name)
-    for where, load in found.items():
+        found[f"{PLUGINS}={name}"] = name, lambda name=name: _load_module(name)
+    for where, (name, load) in found.items():
         if where not in _LOADED:
-            _LOADED.add(where)
+            _LOADED.add(where)  # first: it may ask for the methods itself
             try:
-                load()
-            except Exception as error:
+                _load(where, name, load)
+            except ValueError:
                 _LOADED.discard(where)
-                raise ValueError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+                raise
 
 
 def registered() -> dict[str, type[Method]]:

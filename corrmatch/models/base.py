@@ -32,6 +32,7 @@ _ISOLATED = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.sign
 def compile_alone(part: nn.Module):
     "Let torch.compile translate a part in place, whatever else it translates; names in the state dict stay."
     part.compile(**_ISOLATED)
+    part.translated = True
 
 
 # %% ../../nbs/reference/segmenter.ipynb #422f6485
