@@ -125,15 +125,15 @@ def need_groups(
     "The groups of the optimisers, if each phase finds its own among them."
     if not isinstance(groups, dict):
         raise ValueError(
-            f"the method {method.name!r}: param_groups returned {_kind(groups)}; it has to be a dict from the name of an "
-            "optimiser to its groups, e.g. {'main': [...]}"
+            f"the method {method.name!r}: param_groups returned {_kind(groups)}; it has to be a dict from the name "
+            "of an optimiser to its groups, e.g. {'main': [...]}"
         )
     for phase in method.phases:
         names = method.optimizer_of(phase)
         if unknown := set([names] if isinstance(names, str) else names) - set(groups):
             raise ValueError(
-                f"the method {method.name!r}: the phase {phase!r} steps the optimiser {min(unknown)!r}, but param_groups "
-                f"has {', '.join(groups)}; spell them alike"
+                f"the method {method.name!r}: the phase {phase!r} steps the optimiser {min(unknown)!r}, "
+                f"but param_groups has {', '.join(groups)}; spell them alike"
             )
     return groups
 
@@ -176,7 +176,8 @@ def need_losses(
 # %% ../../nbs/reference/mistakes.ipynb #73e674fa
 AT_FIRST = (
     "No step was made before it, so the learning rate is not the cause: look for the logarithm of 0 (log_softmax, or "
-    "clamp), a division by an empty mask (clamp(min=1)), a root or norm at 0, an image, weight or buffer that is no number"
+    "clamp), a division by an empty mask (clamp(min=1)), a root or norm at 0, an image, weight or "
+    "buffer that is no number"
 )
 
 
