@@ -90,7 +90,7 @@ class MetricLogger:
 
     def add(self, step: int, losses: dict, ids: list):
         names = self.names or (self.steps[0][1] if self.steps else losses)  # of the rehearsal, or of the first step
-        if losses and set(names) != set(losses):
+        if losses and set(names) - set(losses):
             raise ValueError(
                 f"step {step} has the loss terms {', '.join(losses)}, another one has {', '.join(names)}; "
                 "name the same terms in every step, with 0 for one that is off"

@@ -341,6 +341,7 @@ def register(method: type[Method]) -> type[Method]:
 
 
 # %% ../../nbs/methods/template.ipynb #2257d460
+#| code-fold: true
 PLUGINS = "CORRMATCH_METHODS"  # environment variable: modules and .py files that register methods, with commas between
 _LOADED: set[str] = set()
 
