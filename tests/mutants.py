@@ -93,7 +93,7 @@ MUTANTS = [  # part, what stands there, what is put there
     ("propagation", "~(least.float() / total > threshold)", "~(least.float() / total >= threshold)"),
     ("propagation", "single = float(np.float32(float(threshold)))", "single = float(threshold)"),
     ("propagation", "need.T[:, :, None] - 1, (0", "need.T[:, :, None], (0"),
-    ("propagation", "torch.where(winner > beyond, winner, groups)", "torch.where(winner >= beyond, winner, groups)"),
+    ("propagation", "votes[:, :, -1] = need", "votes[:, :, -1] = need + 1"),
     ("propagation", "scatter_add_(1, group, counted)[:, None]", "scatter_add_(1, group, counted * 0 + 1)[:, None]"),
     ("propagation", "now = groups.gather(1, group)", "groups.gather(1, group)"),
     ("propagation", "mask = confident | (", "mask = ("),
