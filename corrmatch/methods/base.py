@@ -361,9 +361,9 @@ def last_line(
 
 def in_words(error: BaseException) -> str:
     "An error in one line: its kind, where its message does not do alone, and the message."
-    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    alone = isinstance(error, (ValueError, OSError, ModuleNotFoundError)) and said
-    return said if alone else f"{type(error).__name__}{f': {said}' if said else ''}"
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    alone = isinstance(error, (ValueError, OSError, ModuleNotFoundError)) and text
+    return text if alone else f"{type(error).__name__}{f': {text}' if text else ''}"
 
 
 def _load_file(path: Path):
