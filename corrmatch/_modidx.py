@@ -2572,6 +2572,10 @@ d = {
                 "corrmatch/testing.py",
             ),
             "corrmatch.testing.Constant.forward": ("reference/testing.html#constant.forward", "corrmatch/testing.py"),
+            "corrmatch.testing.Jpeg": ("reference/testing.html#jpeg", "corrmatch/testing.py"),
+            "corrmatch.testing.Jpeg.__init__": ("reference/testing.html#jpeg.__init__", "corrmatch/testing.py"),
+            "corrmatch.testing.Jpeg.__repr__": ("reference/testing.html#jpeg.__repr__", "corrmatch/testing.py"),
+            "corrmatch.testing.Jpeg._repr_jpeg_": ("reference/testing.html#jpeg._repr_jpeg_", "corrmatch/testing.py"),
             "corrmatch.testing.Launches": ("reference/testing.html#launches", "corrmatch/testing.py"),
             "corrmatch.testing.Launches.__enter__": (
                 "reference/testing.html#launches.__enter__",

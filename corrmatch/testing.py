@@ -16,6 +16,7 @@ __all__ = [
     "tiny_method",
     "image_forwards",
     "command_line",
+    "Jpeg",
     "as_jpeg",
     "bytes_of",
     "Trap",
@@ -234,20 +235,32 @@ def command_line(
 
 
 # %% ../nbs/reference/testing.ipynb #asjpeg01
+class Jpeg:
+    "What a cell shows as its last line: the content of a JPEG."
+
+    def __init__(self, content: bytes):
+        self._content = content
+
+    def _repr_jpeg_(self):
+        return self._content
+
+    def __repr__(self):
+        return "a JPEG"
+
+
 def as_jpeg(
     fig,  # of matplotlib; it is closed
     quality: int = 50,  # of the JPEG, up to 95
     dpi: int = 100,
     **options,  # of matplotlib's savefig
-):  # IPython's image: what a cell shows as its last line
+) -> Jpeg:
     "A figure with photographs in it, small on disk."
-    from IPython.display import Image as Shown
     from matplotlib import pyplot as plt
 
     file = io.BytesIO()
     fig.savefig(file, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality}, **options)
     plt.close(fig)
-    return Shown(file.getvalue(), format="jpeg")
+    return Jpeg(file.getvalue())
 
 
 # %% ../nbs/reference/testing.ipynb #06eee8f2

@@ -350,7 +350,7 @@ def last_line(
     error: BaseException,
     files,  # paths of sources
 ) -> str:
-    "The last line of these files that an error came through, e.g. `mine.py, line 12, in forward: `; empty if none."
+    "The last line of these files that an error came through, such as mine.py, line 12, in forward; empty if none."
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: "
     files = {os.path.realpath(f) for f in files if f}
