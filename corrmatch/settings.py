@@ -48,7 +48,7 @@ class Range:
 
     def holds(self, value) -> bool:
         "Whether a number, or each one of a tuple, lies inside."
-        values = value if isinstance(value, tuple) else (value,)
+        values = value if isinstance(value, (tuple, list)) else (value,)
         numbers = all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
         return numbers and all(self.low <= v <= self.high and v not in self.without for v in values)
 
